@@ -52,4 +52,3 @@ def jitter(key: str, n: int) -> float:
 def _hash(*parts: str) -> str:
     text = "\x1f".join(parts)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-

@@ -31,7 +31,7 @@ class TriggerRule(StrEnum):
     """When a node may begin, judged on the nodes it depends on."""
 
     ALL_SUCCESS = "all_success"
-    """All succeeded (warned counts as succeeded). A failure upstream makes it upstream_failed, a skip makes it skipped."""
+    """All succeeded (warned counts as succeeded). A failure upstream makes it upstream_failed, a skip skips it."""
     ALL_DONE = "all_done"
     """All have ended, however."""
     ONE_SUCCESS = "one_success"
@@ -239,7 +239,7 @@ class Plan:
         definition: What was written, as JSON; `loader.compile_definition` makes an equal plan of it.
         nodes: By id, in a topological order that keeps the order written.
         params: Name → declared default (None without one), after type checks.
-        param_types: Name → `string`, `integer`, `number`, `boolean`, `list` or `object`; those without a default are required.
+        param_types: Name → `string`, `integer`, `number`, `boolean`, `list` or `object`; without a default, required.
         required_params: Names that a trigger must give.
         schedule: None for manual only.
         timezone: The zone of `run.date`.

@@ -6,6 +6,7 @@ else on a start is ambiguous.
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
 
 from conductor.core.errors import (
@@ -90,7 +91,9 @@ def from_status(
 def _redirected(phase: Phase, status: int, text: str) -> IntegrationError:
     if phase is Phase.START and status not in _NO_EFFECT_REDIRECTS:
         return AmbiguousError(f"{text}; a redirect is not followed on a start", code=str(status))
-    return RejectedError(f"{text}; redirects are not followed: set the connection's address to the final one", code=str(status))
+    return RejectedError(
+        f"{text}; redirects are not followed: set the connection's address to the final one", code=str(status)
+    )
 
 
 def retry_after_s(header: str | None, *, now_epoch_s: float) -> float | None:
@@ -110,6 +113,6 @@ def retry_after_s(header: str | None, *, now_epoch_s: float) -> float | None:
             value = parsedate_to_datetime(text).timestamp() - now_epoch_s
         except (TypeError, ValueError, IndexError):
             return None
-    if value != value:  # NaN
+    if math.isnan(value):
         return None
     return min(max(value, 1.0), _MAX_RETRY_AFTER_S)

@@ -1,6 +1,6 @@
 """The checks that every integration must pass against its sandbox (or the real thing). No test framework is imported.
 
-A vendor's `contract.py` gives a `Harness`; a test parametrises `CHECKS` over harnesses. Each check gets a fresh harness.
+A vendor's `contract.py` gives a `Harness`; a test parametrises `CHECKS` over harnesses. Each check gets a fresh one.
 """
 
 from __future__ import annotations
@@ -151,11 +151,15 @@ async def every_word_is_mapped(h: Harness) -> None:
         _, ref = await _started(h, attempt_no=no)
         h.pass_time(5.0)
         h.sandbox.advance(h.scope, state, word=word)
-        seen = await _observe(h, ref, until=lambda seen, state=state: seen.state is state)
+        seen = await _observe(h, ref, until=_says(state))
         assert seen.state is state, f"{h.name}: {word!r} was seen as {seen.state}, expected {state}"
         if not seen.state.is_final:
             h.sandbox.advance(h.scope, ExternalState.SUCCEEDED)
         h.pass_time(5.0)
+
+
+def _says(state: ExternalState) -> Callable[[Observation], bool]:
+    return lambda seen: seen.state is state
 
 
 async def unknown_word_is_unrecognised(h: Harness) -> None:
@@ -232,9 +236,7 @@ async def refusals_are_classed(h: Harness) -> None:
     cases: Sequence[tuple[int, type[IntegrationError]]] = ((401, AuthError), (400, RejectedError), (429, RefusedError))
     for status, expected in cases:
         request = await _prepared(h, h.request())
-        h.sandbox.faults.add(
-            Fault(effect=Effect.ERROR, path=h.start_path, status=status, headers={"Retry-After": "7"})
-        )
+        h.sandbox.faults.add(Fault(effect=Effect.ERROR, path=h.start_path, status=status, headers={"Retry-After": "7"}))
         try:
             await h.integration.start(request)
         except expected as error:
@@ -271,7 +273,9 @@ async def bad_polls_decide_nothing(h: Harness) -> None:
     _, ref = await _started(h)
     h.pass_time(5.0)
     h.sandbox.advance(h.scope, ExternalState.RUNNING)
-    faults = [Fault(effect=Effect.ERROR, path=h.read_path, status=status, times=2) for status in (500, 502, 429, 401, 403)]
+    faults = [
+        Fault(effect=Effect.ERROR, path=h.read_path, status=status, times=2) for status in (500, 502, 429, 401, 403)
+    ]
     bodies = (b"", b"<html>", b"{}", b"[]", b"null", b'{"data": null}', b'{"data": [null]}', b"[" * 100_000)
     faults += [Fault(effect=Effect.BODY, path=h.read_path, body=body, times=2) for body in bodies]
     for fault in faults:

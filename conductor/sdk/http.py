@@ -165,7 +165,7 @@ class Http:
         json: object = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        """Send an idempotent change such as a cancel: once here, repeated by the engine if need be. Raises as `read`."""
+        """Send an idempotent change such as a cancel: once here; the engine repeats it if need be. Raises as `read`."""
         return await self._send(Phase.READ, method, path, params=params, json=json, headers=headers)
 
     async def start(
@@ -245,9 +245,7 @@ class Http:
         if phase is Phase.START:
             sent["Connection"] = "close"
         url = path if path.startswith(("http://", "https://")) else f"{self._settings.base_url}{path}"
-        return self._open().build_request(
-            method, url, params=dict(params) if params else None, json=json, headers=sent
-        )
+        return self._open().build_request(method, url, params=dict(params) if params else None, json=json, headers=sent)
 
     async def _exchange(self, request: httpx.Request) -> tuple[httpx.Response, bytes]:
         auth = httpx.BasicAuth(*self._settings.basic) if self._settings.basic else httpx.USE_CLIENT_DEFAULT

@@ -1,4 +1,4 @@
-"""One connection's request budget: a token bucket that every call to that vendor account passes, and its `Retry-After`."""
+"""One connection's request budget: a token bucket that every call to that account passes, and its `Retry-After`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an integration is: one protocol, and one `Plugin` value that an entry point in `conductor.integrations` names."""
+"""What an integration is: one protocol, and one `Plugin` value named by an entry point in `conductor.integrations`."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class Integration(Protocol):
         ...
 
     async def check(self) -> Health:
-        """Try credentials and permissions by reading only. Answers instead of raising where it can say what is wrong."""
+        """Try credentials and permissions by reading only. Answers rather than raises where it can say what is wrong."""
         ...
 
 

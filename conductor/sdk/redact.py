@@ -1,4 +1,4 @@
-"""Removes secret values from text before anything is kept or shown. The second layer: the first is not to pass them on."""
+"""Removes secret values from text before anything is kept or shown. The first layer is not to pass them on."""
 
 from __future__ import annotations
 
