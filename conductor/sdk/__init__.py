@@ -1,4 +1,4 @@
-"""What the author of an integration imports: values, errors, HTTP client, plugin protocol, sandboxes, contract suite."""
+"""What the author of an integration imports: values, errors, HTTP, plugin protocol, sandboxes, contract suite."""
 
 from conductor.core.errors import (
     AmbiguousError,

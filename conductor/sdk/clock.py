@@ -1,4 +1,4 @@
-"""The clock as integrations and the HTTP client see it. The engine owns the only real one; the simulator, a virtual one."""
+"""The clock as integrations and the HTTP client see it. The engine owns the real one; the simulator, a virtual one."""
 
 from __future__ import annotations
 

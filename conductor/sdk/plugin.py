@@ -94,7 +94,7 @@ class Integration(Protocol):
         ...
 
     async def check(self) -> Health:
-        """Try credentials and permissions by reading only. Answers rather than raises where it can say what is wrong."""
+        """Try credentials and permissions by reading only. Answers, not raises, where it can say what is wrong."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""What tests of an integration need: a clock that moves when told, and a context whose HTTP goes to an app in process."""
+"""What tests of an integration need: a clock that moves when told, and a context whose HTTP goes to an ASGI app."""
 
 from __future__ import annotations
 
