@@ -149,7 +149,9 @@ class Rendered:
 
 
 class Template(Protocol):
-    """A node's `with`, compiled."""
+    """A node's `with`, compiled. `constant` is its value when it holds no expression, else None."""
+
+    constant: Rendered | None
 
     def render(self, context: Mapping[str, Json]) -> Rendered:
         """The settings on `context`; pure.
