@@ -46,7 +46,12 @@ class NodeFacts:
 
 
 def build_context(
-    *, params: Mapping[str, Json], run: RunFacts, nodes: Mapping[str, NodeFacts], plan: Plan, environment: str = "default"
+    *,
+    params: Mapping[str, Json],
+    run: RunFacts,
+    nodes: Mapping[str, NodeFacts],
+    plan: Plan,
+    environment: str = "default",
 ) -> dict[str, Json]:
     """The names that an expression may use, as plain JSON values."""
     local = run.logical_at.astimezone(ZoneInfo(plan.timezone))

@@ -1,0 +1,455 @@
+"""One attempt's way through the start protocol: what each answer makes of it.
+
+A late or repeated answer changes nothing (it is a declared self-loop); an answer that could only come from a bug raises.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from conductor.core.draft import Draft
+from conductor.core.errors import ErrorClass, ErrorInfo
+from conductor.core.events import (
+    Accepted,
+    AttemptEvent,
+    Busy,
+    CancelAnswered,
+    CannotSee,
+    Lost,
+    NotSeen,
+    Observed,
+    Permitted,
+    Prepared,
+    PrepareFailed,
+    Refused,
+    Rejected,
+    Seen,
+)
+from conductor.core.node import attempt_over
+from conductor.core.run import Attempt
+from conductor.core.states import AttemptState, CancelCause, Cause, NodeState, Outcome
+from conductor.core.vendor import (
+    CancelSupport,
+    Correlation,
+    Delivery,
+    ExternalRef,
+    ExternalState,
+    IfRunning,
+    Json,
+    Observation,
+    OnUnknown,
+)
+
+__all__ = ["LATE_FIND_S", "apply", "ask_cancel", "cancel_attempt", "recovered"]
+
+REFUSALS_MAX = 8
+"""Refused sends in a row, other than by quota, after which the attempt ends and the retry policy decides."""
+LATE_FIND_S = 86_400.0
+"""How long a held start is still looked up."""
+_BUSY_WAIT_S = 15.0
+_FIND_SLOWEST_S = 30.0
+_LATE_FIND_EVERY_S = 300.0
+_CANNOT_SEE_FACTOR = 5.0
+"""A look-up that cannot see goes on for this many settle windows before the start counts as unknown."""
+
+
+def apply(draft: Draft, event: AttemptEvent) -> None:
+    """Apply an answer to the attempt that it is about; answers to earlier attempts change nothing."""
+    attempt = draft.nodes[event.node].attempt
+    if attempt is None or attempt.no != event.attempt_no:
+        return
+    match event:
+        case Prepared():
+            _prepared(draft, event, attempt)
+        case PrepareFailed():
+            _prepare_failed(draft, event, attempt)
+        case Permitted():
+            _permitted(draft, event, attempt)
+        case Accepted():
+            _accepted(draft, event, attempt)
+        case Rejected():
+            _rejected(draft, event, attempt)
+        case Refused():
+            _refused(draft, event, attempt)
+        case Busy():
+            _busy_answer(draft, event, attempt)
+        case Lost():
+            _lost(draft, event, attempt)
+        case Seen():
+            _seen(draft, event, attempt)
+        case NotSeen():
+            _not_seen(draft, event, attempt)
+        case CannotSee():
+            _cannot_see(draft, event, attempt)
+        case Observed():
+            _observed(draft, event, attempt)
+        case CancelAnswered():
+            _cancel_answered(draft, event, attempt)
+
+
+def _prepared(draft: Draft, event: Prepared, attempt: Attempt) -> None:
+    if attempt.state is not AttemptState.INTENDED:
+        return
+    if event.baseline.is_busy:
+        _busy(draft, event.node, attempt, event.baseline.running, "something is running there already")
+        return
+    draft.set_attempt(event.node, baseline=event.baseline, refusals=0, error=None)
+
+
+def _prepare_failed(draft: Draft, event: PrepareFailed, attempt: Attempt) -> None:
+    if attempt.state is not AttemptState.INTENDED:
+        return
+    if event.is_definite or _is_refused_out(attempt, event.error):
+        _end(draft, event.node, Outcome.REJECTED, Cause.REJECTED, event.error)
+        return
+    _wait_after_refusal(draft, event.node, attempt, event.error, event.retry_after_s)
+
+
+def _permitted(draft: Draft, event: Permitted, attempt: Attempt) -> None:
+    node = event.node
+    draft.move_attempt(
+        node,
+        AttemptState.SENDING,
+        Cause.PERMITTED,
+        {"send": attempt.send_no + 1},
+        send_no=attempt.send_no + 1,
+        first_sent_at=attempt.first_sent_at or draft.now,
+        permit_at=draft.now,
+        not_before=None,
+    )
+    seen = draft.nodes[node]
+    draft.move_node(node, NodeState.RUNNING, Cause.PERMITTED, started_at=seen.started_at or draft.now)
+
+
+def _accepted(draft: Draft, event: Accepted, attempt: Attempt) -> None:
+    if attempt.state is AttemptState.SENDING:
+        _follow(draft, event.node, event.ref, Cause.ACCEPTED, adopted="")
+    elif attempt.state in {AttemptState.AMBIGUOUS, AttemptState.UNKNOWN}:
+        _take(draft, event.node, event.ref, adopted="found")
+
+
+def _follow(draft: Draft, node: str, ref: ExternalRef, cause: Cause, *, adopted: str) -> None:
+    attempt = draft.move_attempt(
+        node,
+        AttemptState.RUNNING,
+        cause,
+        {"external": ref.id, "link": ref.link, "adopted": adopted},
+        ref=ref,
+        adopted=adopted,
+        running_at=draft.now,
+        marker_at=draft.now,
+        find_at=None,
+        refusals=0,
+        error=None,
+    )
+    if attempt.cancel_cause is not None:
+        ask_cancel(draft, node, attempt.cancel_cause)
+
+
+def _rejected(draft: Draft, event: Rejected, attempt: Attempt) -> None:
+    if attempt.state is AttemptState.SENDING:
+        _end(draft, event.node, Outcome.REJECTED, Cause.REJECTED, event.error)
+
+
+def _refused(draft: Draft, event: Refused, attempt: Attempt) -> None:
+    if attempt.state is not AttemptState.SENDING:
+        return
+    if attempt.cancel_cause is not None:
+        _end(draft, event.node, Outcome.CANCELLED, Cause.CANCELLED, None)
+        return
+    if _is_refused_out(attempt, event.error):
+        _end(draft, event.node, Outcome.REJECTED, Cause.REJECTED, event.error)
+        return
+    draft.move_attempt(event.node, AttemptState.INTENDED, Cause.REFUSED, {"message": event.error.message[:500]})
+    draft.move_node(event.node, NodeState.QUEUED, Cause.REFUSED)
+    _wait_after_refusal(draft, event.node, attempt, event.error, event.retry_after_s)
+
+
+def _is_refused_out(attempt: Attempt, error: ErrorInfo) -> bool:
+    return error.error_class is not ErrorClass.QUOTA and attempt.refusals + 1 >= REFUSALS_MAX
+
+
+def _wait_after_refusal(
+    draft: Draft, node: str, attempt: Attempt, error: ErrorInfo, retry_after_s: float | None
+) -> None:
+    wait_s = retry_after_s if retry_after_s is not None else min(2.0**attempt.refusals, 60.0)
+    draft.set_attempt(
+        node,
+        refusals=attempt.refusals + 1,
+        not_before=draft.now + timedelta(seconds=wait_s),
+        baseline=None,
+        error=error,
+    )
+
+
+def _busy_answer(draft: Draft, event: Busy, attempt: Attempt) -> None:
+    if attempt.state is AttemptState.SENDING:
+        _busy(draft, event.node, attempt, event.running, event.error.message)
+
+
+def _busy(draft: Draft, node: str, attempt: Attempt, running: ExternalRef | None, why: str) -> None:
+    """Something that is not ours runs there: `if_running` decides. Without a handle on it, adopting becomes waiting."""
+    policy = draft.node_plan(node).if_running
+    error = ErrorInfo(error_class=ErrorClass.TRANSIENT, message=why)
+    if attempt.cancel_cause is not None:
+        _end(draft, node, Outcome.CANCELLED, Cause.CANCELLED, None)
+    elif policy is IfRunning.FAIL:
+        _end(draft, node, Outcome.REJECTED, Cause.REJECTED, error)
+    elif policy is IfRunning.SKIP:
+        draft.end_attempt(node, Outcome.SKIPPED, Cause.BUSY)
+        attempt_over(draft, node, Cause.BUSY)
+    elif policy is IfRunning.ADOPT and running is not None:
+        if draft.nodes[node].state is NodeState.QUEUED:
+            draft.move_node(node, NodeState.RUNNING, Cause.ADOPTED, started_at=draft.now)
+        _follow(draft, node, running, Cause.ADOPTED, adopted="busy")
+    else:
+        if attempt.state is AttemptState.SENDING:
+            draft.move_attempt(node, AttemptState.INTENDED, Cause.BUSY, {"message": why[:500]})
+            draft.move_node(node, NodeState.QUEUED, Cause.BUSY, reason=why)
+        draft.set_attempt(node, baseline=None, not_before=draft.now + timedelta(seconds=_BUSY_WAIT_S), error=error)
+
+
+def _lost(draft: Draft, event: Lost, attempt: Attempt) -> None:
+    if attempt.state is AttemptState.SENDING:
+        _ambiguous(draft, event.node, Cause.LOST, event.error)
+
+
+def recovered(draft: Draft, node: str) -> None:
+    """The process that held the permit is gone: whatever was being sent is ambiguous. Never sends."""
+    attempt = draft.nodes[node].attempt
+    if attempt is None:
+        return
+    if attempt.state is AttemptState.SENDING:
+        error = ErrorInfo(
+            error_class=ErrorClass.TRANSIENT, message="Conductor stopped while the start was on its way; looking it up"
+        )
+        _ambiguous(draft, node, Cause.RECOVERED, error)
+    elif attempt.state is AttemptState.INTENDED and attempt.baseline is not None:
+        draft.set_attempt(node, baseline=None)
+
+
+def _ambiguous(draft: Draft, node: str, cause: Cause, error: ErrorInfo) -> None:
+    plan = draft.node_plan(node)
+    draft.move_attempt(
+        node,
+        AttemptState.AMBIGUOUS,
+        cause,
+        {"message": error.message[:500]},
+        error=error,
+        settle_until=draft.now + timedelta(seconds=plan.settle_window_s),
+        find_no=0,
+        find_at=draft.now,
+    )
+    if plan.capabilities.sends_nothing:
+        _send_again(draft, node)
+
+
+def _seen(draft: Draft, event: Seen, attempt: Attempt) -> None:
+    if attempt.state in {AttemptState.AMBIGUOUS, AttemptState.UNKNOWN}:
+        _take(draft, event.node, event.ref, adopted="inferred" if event.is_inferred else "found")
+
+
+def _take(draft: Draft, node: str, ref: ExternalRef, *, adopted: str) -> None:
+    if draft.nodes[node].state is NodeState.HELD:
+        draft.move_node(node, NodeState.RUNNING, Cause.FOUND, reason="")
+    _follow(draft, node, ref, Cause.FOUND, adopted=adopted)
+
+
+def _not_seen(draft: Draft, event: NotSeen, attempt: Attempt) -> None:
+    if attempt.state is AttemptState.UNKNOWN:
+        _look_again_late(draft, event.node, attempt)
+        return
+    if attempt.state is not AttemptState.AMBIGUOUS:
+        return
+    plan = draft.node_plan(event.node)
+    if attempt.cancel_cause is None and _may_send_same_key(draft, event.node, attempt):
+        _send_again(draft, event.node)
+        return
+    assert attempt.settle_until is not None
+    if draft.now < attempt.settle_until:
+        _look_again(draft, event.node, attempt)
+        return
+    is_allowed = plan.delivery is Delivery.AT_LEAST_ONCE and attempt.send_no <= plan.resend_limit
+    if attempt.cancel_cause is None and is_allowed:
+        _send_again(draft, event.node)
+    else:
+        _unresolved(draft, event.node, attempt, event.reason or "it was not seen at the vendor")
+
+
+def _cannot_see(draft: Draft, event: CannotSee, attempt: Attempt) -> None:
+    if attempt.state is AttemptState.UNKNOWN:
+        _look_again_late(draft, event.node, attempt)
+        return
+    if attempt.state is not AttemptState.AMBIGUOUS:
+        return
+    plan = draft.node_plan(event.node)
+    if attempt.cancel_cause is None and _may_send_same_key(draft, event.node, attempt):
+        _send_again(draft, event.node)
+        return
+    assert attempt.settle_until is not None
+    patience = timedelta(seconds=plan.settle_window_s * (_CANNOT_SEE_FACTOR - 1))
+    if plan.capabilities.correlation is Correlation.NONE:
+        patience = timedelta(0)
+    if draft.now < attempt.settle_until + patience:
+        _look_again(draft, event.node, attempt)
+        return
+    is_blind = plan.capabilities.correlation is Correlation.NONE
+    is_allowed = is_blind and plan.delivery is Delivery.AT_LEAST_ONCE and attempt.send_no <= plan.resend_limit
+    if attempt.cancel_cause is None and is_allowed:
+        _send_again(draft, event.node)
+    else:
+        _unresolved(draft, event.node, attempt, event.reason or "the vendor could not be asked")
+
+
+def _may_send_same_key(draft: Draft, node: str, attempt: Attempt) -> bool:
+    plan = draft.node_plan(node)
+    if plan.delivery is not Delivery.EFFECTIVELY_ONCE or plan.capabilities.correlation is not Correlation.KEY:
+        return False
+    assert attempt.first_sent_at is not None
+    return draft.now < attempt.first_sent_at + timedelta(seconds=plan.capabilities.key_ttl_s)
+
+
+def _send_again(draft: Draft, node: str) -> None:
+    """Back to `intended` with the same key and the same frozen request; a new permit is needed."""
+    attempt = draft.move_attempt(node, AttemptState.INTENDED, Cause.ABSENT, find_at=None)
+    wait_s = min(2.0 ** (attempt.send_no - 1), 60.0)
+    draft.set_attempt(node, not_before=draft.now + timedelta(seconds=wait_s))
+    draft.move_node(node, NodeState.QUEUED, Cause.ABSENT)
+
+
+def _look_again(draft: Draft, node: str, attempt: Attempt) -> None:
+    wait_s = min(2.0**attempt.find_no, _FIND_SLOWEST_S)
+    draft.set_attempt(node, find_no=attempt.find_no + 1, find_at=draft.now + timedelta(seconds=wait_s))
+
+
+def _look_again_late(draft: Draft, node: str, attempt: Attempt) -> None:
+    assert attempt.permit_at is not None
+    is_over = draft.now >= attempt.permit_at + timedelta(seconds=LATE_FIND_S)
+    find_at = None if is_over else draft.now + timedelta(seconds=_LATE_FIND_EVERY_S)
+    draft.set_attempt(node, find_no=attempt.find_no + 1, find_at=find_at)
+
+
+def _unresolved(draft: Draft, node: str, attempt: Attempt, why: str) -> None:
+    plan = draft.node_plan(node)
+    error = ErrorInfo(
+        error_class=ErrorClass.UNKNOWN,
+        message=f"whether it was started is not known: {why}",
+        detail=attempt.error.message if attempt.error else None,
+    )
+    if attempt.cancel_cause is not None:
+        draft.end_attempt(node, Outcome.CANCELLED, Cause.CANCELLED, error)
+        draft.set_node(node, error=error)
+        attempt_over(draft, node, Cause.CANCELLED)
+        return
+    find_at: datetime | None = draft.now + timedelta(seconds=_LATE_FIND_EVERY_S)
+    if plan.capabilities.correlation is Correlation.NONE:
+        find_at = None
+    draft.move_attempt(
+        node, AttemptState.UNKNOWN, Cause.UNRESOLVED, {"message": why[:500]}, find_at=find_at, error=error
+    )
+    draft.move_node(node, NodeState.HELD, Cause.UNRESOLVED, {"message": why[:500]}, reason=error.message, error=error)
+    if plan.on_unknown is OnUnknown.FAIL:
+        _end(draft, node, Outcome.UNRESOLVED, Cause.GIVEN_UP, error)
+    elif plan.on_unknown is OnUnknown.ASSUME_STARTED:
+        _end(draft, node, Outcome.WARNED, Cause.ASSUMED, error)
+
+
+def _observed(draft: Draft, event: Observed, attempt: Attempt) -> None:
+    if attempt.state is not AttemptState.RUNNING:
+        return
+    seen = event.observation
+    node = event.node
+    changes = _sight(draft, attempt, seen)
+    if not seen.state.is_final:
+        if seen.state is not attempt.seen_state or seen.word != attempt.seen_word:
+            detail: dict[str, Json] = {"seen": seen.state.value, "word": seen.word, "message": seen.message}
+            draft.move_attempt(node, AttemptState.RUNNING, Cause.OBSERVED, detail, **changes)
+        else:
+            draft.set_attempt(node, **changes)
+        return
+    draft.set_attempt(node, **changes, outputs=seen.outputs)
+    outcome = _OUTCOMES[seen.state]
+    if outcome is Outcome.CANCELLED and attempt.cancel_cause in {CancelCause.TIMEOUT, CancelCause.RUN_TIMEOUT}:
+        outcome = Outcome.TIMED_OUT
+    error = seen.error
+    if outcome is Outcome.TIMED_OUT:
+        error = attempt.error
+    elif outcome is Outcome.VANISHED and error is None:
+        error = ErrorInfo(error_class=ErrorClass.UNKNOWN, message="the vendor no longer knows the run")
+    draft.end_attempt(node, outcome, Cause.OBSERVED, error)
+    attempt_over(draft, node, Cause.OBSERVED)
+
+
+_OUTCOMES = {
+    ExternalState.SUCCEEDED: Outcome.SUCCEEDED,
+    ExternalState.WARNED: Outcome.WARNED,
+    ExternalState.FAILED: Outcome.FAILED,
+    ExternalState.CANCELLED: Outcome.CANCELLED,
+    ExternalState.VANISHED: Outcome.VANISHED,
+}
+
+
+def _sight(draft: Draft, attempt: Attempt, seen: Observation) -> dict[str, object]:
+    """The fields that a poll changes."""
+    moved = seen.marker != attempt.marker or seen.progress != attempt.progress or seen.state is not attempt.seen_state
+    return {
+        "seen_state": seen.state,
+        "seen_word": seen.word,
+        "seen_message": seen.message,
+        "seen_at": draft.now if seen.state is not attempt.seen_state else attempt.seen_at,
+        "progress": seen.progress,
+        "marker": seen.marker,
+        "marker_at": draft.now if moved else attempt.marker_at,
+        "vendor_started_at": seen.started_at or attempt.vendor_started_at,
+        "ref": seen.ref or attempt.ref,
+    }
+
+
+def _cancel_answered(draft: Draft, event: CancelAnswered, attempt: Attempt) -> None:
+    if attempt.state is not AttemptState.RUNNING or attempt.cancel_cause is None:
+        return
+    wait_s = min(5.0 * 2.0**attempt.cancel_no, 60.0)
+    draft.set_attempt(
+        event.node,
+        cancel_no=attempt.cancel_no + 1,
+        cancel_at=draft.now + timedelta(seconds=wait_s),
+        error=event.error or attempt.error,
+    )
+
+
+def cancel_attempt(draft: Draft, node: str, cause: CancelCause) -> None:
+    """Begin to cancel a node's current attempt, or end it at once when nothing was sent."""
+    attempt = draft.attempt(node)
+    if attempt.state is AttemptState.ENDED:
+        return
+    if attempt.state is AttemptState.INTENDED:
+        draft.set_attempt(node, cancel_cause=cause)
+        draft.end_attempt(node, Outcome.CANCELLED, Cause.CANCELLED)
+        attempt_over(draft, node, Cause.CANCELLED)
+    elif attempt.state is AttemptState.UNKNOWN:
+        draft.set_attempt(node, cancel_cause=cause)
+        draft.end_attempt(node, Outcome.CANCELLED, Cause.CANCELLED, attempt.error)
+        attempt_over(draft, node, Cause.CANCELLED)
+    elif attempt.cancel_cause is None:
+        ask_cancel(draft, node, cause)
+
+
+def ask_cancel(draft: Draft, node: str, cause: CancelCause, error: ErrorInfo | None = None) -> None:
+    """Mark an attempt that may be running as being cancelled; the vendor is asked as soon as its run is known."""
+    attempt = draft.attempt(node)
+    can_ask = draft.node_plan(node).capabilities.cancel is CancelSupport.CONFIRMED
+    is_known = attempt.state is AttemptState.RUNNING
+    draft.set_attempt(
+        node,
+        cancel_cause=cause,
+        cancel_asked_at=draft.now,
+        cancel_at=draft.now if is_known and can_ask else None,
+        cancel_no=0,
+        error=error or attempt.error,
+    )
+    draft.set_node(node, reason="being cancelled" if cause is CancelCause.USER else f"being cancelled: {cause}")
+
+
+def _end(draft: Draft, node: str, outcome: Outcome, cause: Cause, error: ErrorInfo | None) -> None:
+    draft.end_attempt(node, outcome, cause, error)
+    attempt_over(draft, node, cause)

@@ -1,0 +1,134 @@
+"""What is owed to the outside for a run: recomputed from its state, never stored. And when to look at it again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from conductor.core.run import Attempt, NodeRun, Run
+from conductor.core.states import AttemptState, NodeState, RunState
+from conductor.core.timers import deadlines, run_deadline
+
+__all__ = ["Cancel", "Effect", "Find", "Poll", "Prepare", "Start", "next_wake", "outstanding"]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepare:
+    """Read the baseline. Needs a slot, like the start that follows it."""
+
+    node: str
+    attempt_no: int
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Permit, then send once."""
+
+    node: str
+    attempt_no: int
+
+
+@dataclass(frozen=True, slots=True)
+class Find:
+    """Look up a start of unknown fate."""
+
+    node: str
+    attempt_no: int
+
+
+@dataclass(frozen=True, slots=True)
+class Poll:
+    """Follow the vendor's run; how often is the engine's business."""
+
+    node: str
+    attempt_no: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Ask the vendor to stop."""
+
+    node: str
+    attempt_no: int
+
+
+Effect = Prepare | Start | Find | Poll | Cancel
+
+
+def outstanding(run: Run, now: datetime) -> tuple[Effect, ...]:
+    """Everything that is owed at `now`, in the plan's order. Nothing for `sending`: that permit is spent."""
+    if run.state is not RunState.RUNNING:
+        return ()
+    owed: list[Effect] = []
+    for node in run.nodes.values():
+        attempt = node.attempt
+        if attempt is None or attempt.state is AttemptState.ENDED:
+            continue
+        owed.extend(_owed(run, node, attempt, now))
+    return tuple(owed)
+
+
+def _owed(run: Run, node: NodeRun, attempt: Attempt, now: datetime) -> Iterator[Effect]:
+    match attempt.state:
+        case AttemptState.INTENDED:
+            if run.is_paused or (attempt.not_before is not None and attempt.not_before > now):
+                return
+            needs_baseline = run.plan.nodes[node.id].capabilities.needs_baseline
+            if needs_baseline and attempt.baseline is None:
+                yield Prepare(node.id, attempt.no)
+            else:
+                yield Start(node.id, attempt.no)
+        case AttemptState.AMBIGUOUS | AttemptState.UNKNOWN:
+            if attempt.find_at is not None and attempt.find_at <= now:
+                yield Find(node.id, attempt.no)
+        case AttemptState.RUNNING:
+            yield Poll(node.id, attempt.no)
+            if attempt.cancel_at is not None and attempt.cancel_at <= now:
+                yield Cancel(node.id, attempt.no)
+        case AttemptState.SENDING | AttemptState.ENDED:
+            return
+
+
+def next_wake(run: Run) -> datetime | None:
+    """The next instant at which time alone changes what is owed; None when only an answer or a person can."""
+    if run.state is not RunState.RUNNING:
+        return None
+    wakes = [wake for node in run.nodes.values() for wake in _wakes(run, node)]
+    deadline = run_deadline(run.started_at, run.plan.run_timeout_s)
+    if deadline is not None and run.cancel_cause is None:
+        wakes.append(deadline)
+    return min(wakes, default=None)
+
+
+def _wakes(run: Run, node: NodeRun) -> Iterator[datetime]:
+    if node.state is NodeState.RETRYING:
+        if node.retry_at is not None and not run.is_paused:
+            yield node.retry_at
+        return
+    attempt = node.attempt
+    if attempt is None:
+        return
+    match attempt.state:
+        case AttemptState.INTENDED:
+            if attempt.not_before is not None and not run.is_paused:
+                yield attempt.not_before
+        case AttemptState.AMBIGUOUS | AttemptState.UNKNOWN:
+            if attempt.find_at is not None:
+                yield attempt.find_at
+        case AttemptState.RUNNING:
+            yield from _running_wakes(run, node, attempt)
+        case AttemptState.SENDING | AttemptState.ENDED:
+            return
+
+
+def _running_wakes(run: Run, node: NodeRun, attempt: Attempt) -> Iterator[datetime]:
+    limits = run.plan.nodes[node.id].limits
+    if attempt.cancel_cause is not None:
+        assert attempt.cancel_asked_at is not None
+        yield attempt.cancel_asked_at + timedelta(seconds=limits.cancel_grace_s)
+        if attempt.cancel_at is not None:
+            yield attempt.cancel_at
+        return
+    for due_at, _ in deadlines(attempt, limits):
+        yield due_at
