@@ -1,6 +1,6 @@
 """One attempt's way through the start protocol: what each answer makes of it.
 
-A late or repeated answer changes nothing (it is a declared self-loop); an answer that could only come from a bug raises.
+A late or repeated answer changes nothing (a declared self-loop); an answer that could only come from a bug raises.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _CANNOT_SEE_FACTOR = 5.0
 """A look-up that cannot see goes on for this many settle windows before the start counts as unknown."""
 
 
-def apply(draft: Draft, event: AttemptEvent) -> None:
+def apply(draft: Draft, event: AttemptEvent) -> None:  # noqa: C901 - it only dispatches
     """Apply an answer to the attempt that it is about; answers to earlier attempts change nothing."""
     attempt = draft.nodes[event.node].attempt
     if attempt is None or attempt.no != event.attempt_no:

@@ -1,4 +1,4 @@
-"""How often to ask: sparse early, dense near the expected end, never below the vendor's floor, fewer when there are many."""
+"""How often to ask: sparse early, dense near the expected end, never below the vendor's floor, less when crowded."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def retry_failed(draft: Draft, event: RetryFailed) -> None:
         state = _node(draft, node)
         if state not in _AGAIN:
             raise ConflictError(
-                f"node {node} is {state}: only failed, cancelled and held nodes can be retried; to run it again use rerun"
+                f"node {node} is {state}: only failed, cancelled and held nodes can be retried; use rerun instead"
             )
     if not nodes:
         raise ConflictError(f"run {draft.run.id} is {draft.state} and has no failed, cancelled or held node to retry")

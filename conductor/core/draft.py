@@ -159,7 +159,7 @@ class Draft:
                 f"run {self.run.id}, node {node}: no attempt arrow {before} → {after} for {cause}"
             )
 
-    def _record(
+    def _record(  # noqa: PLR0917 - one row, in the order of its columns
         self,
         subject: Subject,
         node: str,

@@ -1,4 +1,4 @@
-"""Which slots of a schedule are due. The cron arithmetic is handed in; what to do about missed slots is decided here."""
+"""Which slots of a schedule are due. Cron arithmetic is handed in; what to do about missed slots is decided here."""
 
 from __future__ import annotations
 

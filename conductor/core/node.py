@@ -170,13 +170,12 @@ def plan_attempt(draft: Draft, node: str, *, resume: ExternalRef | None) -> Atte
 
 def retry_delay_s(policy: RetryPolicy, *, failures: int, key: str) -> float:
     """Seconds to wait after the `failures`-th failure; jitter derives from `key`."""
-    match policy.backoff:
-        case Backoff.CONSTANT:
-            delay = policy.delay_s
-        case Backoff.LINEAR:
-            delay = policy.delay_s * failures
-        case Backoff.EXPONENTIAL:
-            delay = policy.delay_s * 2.0 ** min(failures - 1, 30)
+    growth = {
+        Backoff.CONSTANT: 1.0,
+        Backoff.LINEAR: float(failures),
+        Backoff.EXPONENTIAL: 2.0 ** min(failures - 1, 30),
+    }
+    delay = policy.delay_s * growth[policy.backoff]
     return min(delay, policy.max_delay_s) * (1 + policy.jitter * jitter(key, failures))
 
 

@@ -1,4 +1,4 @@
-"""A run as it is: values that the store keeps and that `step` replaces. No behaviour beyond questions about themselves."""
+"""A run as it is: values that the store keeps and `step` replaces. No behaviour beyond questions about themselves."""
 
 from __future__ import annotations
 

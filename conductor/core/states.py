@@ -1,4 +1,4 @@
-"""The states and every arrow between them. The machines refuse what is not here; the docs' diagrams are drawn from here."""
+"""The states and every arrow between them. The machines refuse any other; the docs' diagrams are drawn from here."""
 
 from __future__ import annotations
 

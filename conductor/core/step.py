@@ -1,4 +1,4 @@
-"""`step`: the only way a run changes. Pure: the same run, event and instant give the same result. It only dispatches."""
+"""`step`: the only way a run changes. Pure: the same run, event and instant give the same result. Dispatch only."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def new_run(
     return Step(run=run, transitions=(first,), changed=frozenset(run.nodes))
 
 
-def step(run: Run, event: Event, now: datetime) -> Step:
+def step(run: Run, event: Event, now: datetime) -> Step:  # noqa: C901 - it only dispatches
     """What `event` makes of `run` at `now`.
 
     Raises:
