@@ -59,7 +59,7 @@ class HttpSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """A vendor's answer with a 2xx status.
+    """A vendor's answer with a 2xx status, or with one that the caller asked to read itself.
 
     Attributes:
         status: The HTTP status.
@@ -177,8 +177,11 @@ class Http:
         json: object = None,
         headers: Mapping[str, str] | None = None,
         refused_statuses: frozenset[int] = frozenset(),
+        answered_statuses: frozenset[int] = frozenset(),
     ) -> Answer:
         """Send a request that may begin work: exactly once, no retry, no redirect, on a fresh connection.
+
+        `answered_statuses` are returned as they are: a vendor's "exists already" names the run in its body.
 
         Raises:
             RejectedError: A documented 4xx: nothing happened.
@@ -186,7 +189,14 @@ class Http:
             AmbiguousError: Anything else without a 2xx: it may have happened.
         """
         return await self._send(
-            Phase.START, method, path, params=params, json=json, headers=headers, refused_statuses=refused_statuses
+            Phase.START,
+            method,
+            path,
+            params=params,
+            json=json,
+            headers=headers,
+            refused_statuses=refused_statuses,
+            answered_statuses=answered_statuses,
         )
 
     async def aclose(self) -> None:
@@ -205,6 +215,7 @@ class Http:
         json: object = None,
         headers: Mapping[str, str] | None = None,
         refused_statuses: frozenset[int] = frozenset(),
+        answered_statuses: frozenset[int] = frozenset(),
     ) -> Answer:
         await self._bucket.take()
         if self._on_request is not None:
@@ -227,7 +238,7 @@ class Http:
             status=response.status_code,
             elapsed_ms=round((self._clock.monotonic() - began) * 1000, 1),
         )
-        if response.status_code in _OK:
+        if response.status_code in _OK or response.status_code in answered_statuses:
             return Answer(status=response.status_code, headers=dict(response.headers), body=body)
         raise self._named(self._refusal(phase, response, body, refused_statuses), phase, path)
 
