@@ -63,7 +63,7 @@ class Usage:
     def add(self, connection: str, scope: str, pools: Iterable[str], n: int = 1) -> None:
         """Count `n` more (or, negative, fewer) attempts."""
         self._connections[connection] = self._connections.get(connection, 0) + n
-        for pool in pools:
+        for pool in set(pools):
             self._pools[pool] = self._pools.get(pool, 0) + n
         if scope:
             self._scopes[(connection, scope)] = self._scopes.get((connection, scope), 0) + n

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,8 +10,6 @@ from datetime import datetime
 from conductor.core.plan import ScheduleSpec
 
 __all__ = ["Due", "due"]
-
-_SCAN_MAX = 100_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,15 +38,13 @@ def due(
         now: The instant of looking.
         times: The schedule's instants after a given one, increasing, in UTC.
     """
-    found: list[datetime] = []
+    kept: deque[datetime] = deque(maxlen=schedule.max_catchup if schedule.catchup else 1)
+    count = 0
     next_at: datetime | None = None
     for instant in times(after):
         if instant > now:
             next_at = instant
             break
-        found.append(instant)
-        if len(found) > _SCAN_MAX:
-            del found[: _SCAN_MAX // 2]
-    keep = schedule.max_catchup if schedule.catchup else 1
-    kept = found[-keep:]
-    return Due(slots=tuple(kept), dropped=len(found) - len(kept), next_at=next_at)
+        kept.append(instant)
+        count += 1
+    return Due(slots=tuple(kept), dropped=count - len(kept), next_at=next_at)
