@@ -5,7 +5,7 @@ A vendor's `contract.py` gives a `Harness`; a test parametrises `CHECKS` over ha
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from conductor.core.errors import AmbiguousError, AuthError, IntegrationError, RefusedError, RejectedError
@@ -46,6 +46,10 @@ class Harness:
         words: Every documented vendor word → our state; includes at least one success and one failure.
         secret: A secret of the connection that must appear nowhere.
         pass_time: Let this many seconds pass on the clock that integration and sandbox share.
+        extra: What does not fit every vendor, each true unless set to False: `start_answer_is_needed` (a start whose
+            answer has no body is ambiguous), `has_remote_check` (`check` asks the vendor), `has_wire` (requests are
+            answered with HTTP statuses; work on this host has none), `has_running` (a run is seen running and in words
+            of the vendor's own; a poll that itself decides has neither).
     """
 
     name: str
@@ -74,7 +78,12 @@ class Harness:
         )
 
 
-Check = Callable[[Harness], Awaitable[None]]
+def _sends_nothing(h: Harness) -> bool:
+    """A start without any effect cannot be lost, refused or found; it may simply be repeated."""
+    return h.operation.capabilities(h.settings).sends_nothing
+
+
+Check = Callable[[Harness], Coroutine[object, object, None]]
 
 
 async def _prepared(h: Harness, request: Request) -> Request:
@@ -120,16 +129,19 @@ async def _find(h: Harness, request: Request) -> FindAnswer:
 
 
 async def starts_once_and_succeeds(h: Harness) -> None:
-    """One start is one ledger row; the vendor's success is seen as success."""
+    """One start is one ledger row (none where it sends nothing); the vendor's success is seen as success."""
     _, ref = await _started(h)
-    assert len(h.sandbox.ledger) == 1, f"{h.name}: one start made {len(h.sandbox.ledger)} runs"
+    runs = len(h.sandbox.ledger)
+    assert runs == (0 if _sends_nothing(h) else 1), f"{h.name}: one start made {runs} runs"
     h.pass_time(5.0)
-    h.sandbox.advance(h.scope, ExternalState.RUNNING)
-    running = await _observe(h, ref)
-    assert not running.state.is_final, f"{h.name}: a running run was seen as {running.state}"
-    h.pass_time(5.0)
+    if h.extra.get("has_running", True):
+        h.sandbox.advance(h.scope, ExternalState.RUNNING)
+        running = await _observe(h, ref)
+        assert not running.state.is_final, f"{h.name}: a running run was seen as {running.state}"
+        ref = running.ref or ref
+        h.pass_time(5.0)
     h.sandbox.advance(h.scope, ExternalState.SUCCEEDED)
-    done = await _observe(h, running.ref or ref, until=lambda seen: seen.state.is_final)
+    done = await _observe(h, ref, until=lambda seen: seen.state.is_final)
     assert done.state is ExternalState.SUCCEEDED, f"{h.name}: a success was seen as {done.state}"
     h.operation.outputs.model_validate(dict(done.outputs))
 
@@ -164,6 +176,8 @@ def _says(state: ExternalState) -> Callable[[Observation], bool]:
 
 async def unknown_word_is_unrecognised(h: Harness) -> None:
     """A word nobody knows is neither success nor failure, and is kept verbatim."""
+    if not h.extra.get("has_running", True):
+        return
     _, ref = await _started(h)
     h.pass_time(5.0)
     h.sandbox.advance(h.scope, ExternalState.UNRECOGNISED, word="zorbing")
@@ -174,6 +188,8 @@ async def unknown_word_is_unrecognised(h: Harness) -> None:
 
 async def lost_answer_is_ambiguous_then_found(h: Harness) -> None:
     """A start whose answer is lost is ambiguous; what `find` then says fits the declared correlation."""
+    if _sends_nothing(h):
+        return
     for effect in (Effect.LOSE_ANSWER, Effect.ERROR_AFTER):
         await _lost(h, effect)
 
@@ -204,6 +220,8 @@ async def _lost(h: Harness, effect: Effect) -> None:
 
 async def lost_request_is_not_found(h: Harness) -> None:
     """A start that never arrived is never found."""
+    if _sends_nothing(h):
+        return
     request = await _prepared(h, h.request())
     h.sandbox.faults.add(Fault(effect=Effect.LOSE_REQUEST, path=h.start_path))
     try:
@@ -218,6 +236,8 @@ async def lost_request_is_not_found(h: Harness) -> None:
 
 async def errors_while_finding_are_unknown(h: Harness) -> None:
     """When looking fails, the answer is unknown; never absent."""
+    if _sends_nothing(h):
+        return
     request = await _prepared(h, h.request())
     await h.integration.start(request)
     for status in (500, 429, 403):
@@ -233,6 +253,8 @@ async def errors_while_finding_are_unknown(h: Harness) -> None:
 
 async def refusals_are_classed(h: Harness) -> None:
     """401 is auth, 400 is rejected, 429 is refused with its wait; none of them starts anything."""
+    if not h.extra.get("has_wire", True):
+        return
     cases: Sequence[tuple[int, type[IntegrationError]]] = ((401, AuthError), (400, RejectedError), (429, RefusedError))
     for status, expected in cases:
         request = await _prepared(h, h.request())
@@ -250,6 +272,8 @@ async def refusals_are_classed(h: Harness) -> None:
 
 async def unreadable_starts_are_ambiguous(h: Harness) -> None:
     """A 200 whose body cannot be read may have started something."""
+    if _sends_nothing(h):
+        return
     for body in (b"", b"<html>proxy</html>", b"[1,2", b"null", b"[]", b"[" * 100_000, b'{"id": NaN}'):
         no = len(h.sandbox.ledger) + 1
         request = await _prepared(h, h.request(attempt_no=no))
@@ -270,6 +294,8 @@ async def unreadable_starts_are_ambiguous(h: Harness) -> None:
 
 async def bad_polls_decide_nothing(h: Harness) -> None:
     """A poll that fails or answers rubbish raises an integration error or sees nothing: it never ends a run."""
+    if not h.extra.get("has_running", True):
+        return
     _, ref = await _started(h)
     h.pass_time(5.0)
     h.sandbox.advance(h.scope, ExternalState.RUNNING)
