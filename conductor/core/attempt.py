@@ -359,6 +359,8 @@ def _observed(draft: Draft, event: Observed, attempt: Attempt) -> None:
         return
     seen = event.observation
     node = event.node
+    if seen.state is ExternalState.VANISHED and _is_young(draft, node, attempt):
+        return
     changes = _sight(draft, attempt, seen)
     if not seen.state.is_final:
         if seen.state is not attempt.seen_state or seen.word != attempt.seen_word:
@@ -378,6 +380,13 @@ def _observed(draft: Draft, event: Observed, attempt: Attempt) -> None:
         error = ErrorInfo(error_class=ErrorClass.UNKNOWN, message="the vendor no longer knows the run")
     draft.end_attempt(node, outcome, Cause.OBSERVED, error)
     attempt_over(draft, node, Cause.OBSERVED)
+
+
+def _is_young(draft: Draft, node: str, attempt: Attempt) -> bool:
+    """A run that we know for less than the grace may be missing from the vendor's answers for now."""
+    assert attempt.running_at is not None
+    grace_s = draft.node_plan(node).capabilities.not_found_grace_s
+    return draft.now < attempt.running_at + timedelta(seconds=grace_s)
 
 
 _OUTCOMES = {

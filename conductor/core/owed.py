@@ -10,7 +10,7 @@ from conductor.core.run import Attempt, NodeRun, Run
 from conductor.core.states import AttemptState, NodeState, RunState
 from conductor.core.timers import deadlines, run_deadline
 
-__all__ = ["Cancel", "Effect", "Find", "Poll", "Prepare", "Start", "next_wake", "outstanding"]
+__all__ = ["Cancel", "Effect", "Find", "Poll", "Prepare", "Start", "next_wake", "outstanding", "owed_by"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,16 +60,14 @@ def outstanding(run: Run, now: datetime) -> tuple[Effect, ...]:
     """Everything that is owed at `now`, in the plan's order. Nothing for `sending`: that permit is spent."""
     if run.state is not RunState.RUNNING:
         return ()
-    owed: list[Effect] = []
-    for node in run.nodes.values():
-        attempt = node.attempt
-        if attempt is None or attempt.state is AttemptState.ENDED:
-            continue
-        owed.extend(_owed(run, node, attempt, now))
-    return tuple(owed)
+    return tuple(effect for node in run.nodes.values() for effect in owed_by(run, node, now))
 
 
-def _owed(run: Run, node: NodeRun, attempt: Attempt, now: datetime) -> Iterator[Effect]:
+def owed_by(run: Run, node: NodeRun, now: datetime) -> Iterator[Effect]:
+    """What is owed for one node of a running run."""
+    attempt = node.attempt
+    if attempt is None or run.state is not RunState.RUNNING:
+        return
     match attempt.state:
         case AttemptState.INTENDED:
             if run.is_paused or (attempt.not_before is not None and attempt.not_before > now):
@@ -90,11 +88,15 @@ def _owed(run: Run, node: NodeRun, attempt: Attempt, now: datetime) -> Iterator[
             return
 
 
+_ACTIVE = frozenset({NodeState.QUEUED, NodeState.RUNNING, NodeState.RETRYING, NodeState.HELD})
+
+
 def next_wake(run: Run) -> datetime | None:
     """The next instant at which time alone changes what is owed; None when only an answer or a person can."""
     if run.state is not RunState.RUNNING:
         return None
-    wakes = [wake for node in run.nodes.values() for wake in _wakes(run, node)]
+    active = (node for node in run.nodes.values() if node.state in _ACTIVE)
+    wakes = [wake for node in active for wake in _wakes(run, node)]
     deadline = run_deadline(run.started_at, run.plan.run_timeout_s)
     if deadline is not None and run.cancel_cause is None:
         wakes.append(deadline)

@@ -40,7 +40,7 @@ __all__ = ["JournalRow", "PipelineRow", "RunRow", "Store"]
 
 _ACTIVE = (RunState.QUEUED.value, RunState.RUNNING.value)
 _CHUNK = 500
-PlanOf = Callable[[str, str], Plan]
+PlanOf = Callable[[str, str], Plan | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,7 +232,7 @@ class Store:
         return value
 
     def load_active(self, plan_of: PlanOf) -> list[Run]:
-        """Every run that has not ended, oldest first."""
+        """Every run that has not ended and whose plan is known, oldest first."""
         return self._load(select(schema.runs).where(schema.runs.c.state.in_(_ACTIVE)), plan_of)
 
     def load(self, run_id: str, plan_of: PlanOf) -> Run | None:
@@ -351,9 +351,10 @@ class Store:
         for start in range(0, len(rows), _CHUNK):
             part = rows[start : start + _CHUNK]
             nodes = self._nodes([row["id"] for row in part])
-            loaded.extend(
-                run_from_row(row, plan=plan_of(row["pipeline"], row["version"]), nodes=nodes[row["id"]]) for row in part
-            )
+            for row in part:
+                plan = plan_of(row["pipeline"], row["version"])
+                if plan is not None:
+                    loaded.append(run_from_row(row, plan=plan, nodes=nodes[row["id"]]))
         return loaded
 
     def _nodes(self, run_ids: list[str]) -> dict[str, dict[str, NodeRun]]:

@@ -1,0 +1,180 @@
+"""The connections in use: each integration is built once, lazily, with its own HTTP client and request budget.
+
+A connection whose credentials were refused is closed: nothing is started on it until a check succeeds.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from conductor.core.errors import ConductorError, IntegrationError
+from conductor.core.vendor import Health
+from conductor.sdk.classify import Phase
+from conductor.sdk.clock import Clock
+from conductor.sdk.http import Http, HttpSettings
+from conductor.sdk.limits import RateLimit, TokenBucket
+from conductor.sdk.plugin import Context, Integration
+from conductor.sdk.redact import Redactor
+
+__all__ = ["Connections", "Opened"]
+
+_RECHECK_S = 60.0
+_log = structlog.get_logger("conductor.connections")
+
+
+@dataclass(slots=True, kw_only=True)
+class Opened:
+    """A connection in use.
+
+    Attributes:
+        integration: The vendor behind it.
+        buckets: Its request budgets.
+        clients: Its HTTP clients.
+    """
+
+    integration: Integration
+    buckets: list[TokenBucket]
+    clients: list[Http]
+
+    def wait_s(self) -> float:
+        """How long the next request would wait for the budget, in seconds."""
+        return max((bucket.wait_s() for bucket in self.buckets), default=0.0)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Closed:
+    why: str
+    recheck_at_s: float
+
+
+class Connections:
+    """All connections of a project."""
+
+    def __init__(
+        self,
+        *,
+        build: Callable[[str, Context], Integration],
+        clock: Clock,
+        redact: Redactor,
+        state_dir: Path,
+        project_dir: Path,
+    ) -> None:
+        self._build = build
+        self._clock = clock
+        self._redact = redact
+        self._state_dir = state_dir
+        self._project_dir = project_dir
+        self._opened: dict[str, Opened] = {}
+        self._closed: dict[str, _Closed] = {}
+        self.requests: Counter[tuple[str, str]] = Counter()
+
+    def open(self, name: str) -> Opened | None:
+        """The connection, built if need be; None (and closed) when it cannot be built."""
+        found = self._opened.get(name)
+        if found is not None:
+            return found
+        try:
+            made = self._make(name)
+        except ConductorError as error:
+            self.close(name, str(error))
+            return None
+        self._opened[name] = made
+        return made
+
+    def integration(self, name: str) -> Integration:
+        """The integration behind a connection.
+
+        Raises:
+            IntegrationError: It cannot be built; the reason is in the message.
+        """
+        opened = self.open(name)
+        if opened is None:
+            raise IntegrationError(self._closed[name].why, connection=name)
+        return opened.integration
+
+    def _make(self, name: str) -> Opened:
+        buckets: list[TokenBucket] = []
+        clients: list[Http] = []
+
+        def http(settings: HttpSettings, limit: RateLimit) -> Http:
+            bucket = TokenBucket(limit, self._clock)
+            client = Http(
+                connection=name,
+                settings=settings,
+                clock=self._clock,
+                bucket=bucket,
+                redact=self._redact,
+                on_request=self._count,
+            )
+            buckets.append(bucket)
+            clients.append(client)
+            return client
+
+        context = Context(
+            connection=name,
+            clock=self._clock,
+            redact=self._redact,
+            state_dir=self._state_dir,
+            project_dir=self._project_dir,
+            http=http,
+        )
+        return Opened(integration=self._build(name, context), buckets=buckets, clients=clients)
+
+    def _count(self, connection: str, phase: Phase) -> None:
+        self.requests[connection, phase.value] += 1
+
+    def close(self, name: str, why: str) -> None:
+        """Start nothing on the connection until a check succeeds."""
+        if name not in self._closed:
+            _log.warning("connection stopped", connection=name, why=self._redact(why))
+        self._closed[name] = _Closed(why=self._redact(why), recheck_at_s=self._clock.monotonic() + _RECHECK_S)
+
+    @property
+    def closed(self) -> Mapping[str, str]:
+        """Closed connection → why."""
+        return {name: closed.why for name, closed in self._closed.items()}
+
+    def recheck_in_s(self) -> float | None:
+        """Seconds until a closed connection is to be checked again; None when none is closed."""
+        if not self._closed:
+            return None
+        return max(min(closed.recheck_at_s for closed in self._closed.values()) - self._clock.monotonic(), 0.0)
+
+    async def recheck(self) -> bool:
+        """Check the closed connections that are due; True when one was opened again."""
+        now_s = self._clock.monotonic()
+        is_any_open = False
+        for name, closed in list(self._closed.items()):
+            if closed.recheck_at_s > now_s:
+                continue
+            health = await self.check(name)
+            if health.is_ok:
+                del self._closed[name]
+                is_any_open = True
+                _log.info("connection works again", connection=name)
+            else:
+                closed.recheck_at_s = self._clock.monotonic() + _RECHECK_S
+        return is_any_open
+
+    async def check(self, name: str) -> Health:
+        """Try a connection. Never raises for what a vendor or a setting does."""
+        try:
+            made = self._opened.get(name)
+            if made is None:
+                made = self._make(name)
+                self._opened[name] = made
+            return await made.integration.check()
+        except ConductorError as error:
+            return Health(is_ok=False, message=self._redact(str(error)))
+
+    async def aclose(self) -> None:
+        """Close every client."""
+        for opened in self._opened.values():
+            for client in opened.clients:
+                await client.aclose()
+        self._opened.clear()

@@ -1,0 +1,182 @@
+"""Performs one effect by one call to an integration and turns whatever comes back into an event. Never raises.
+
+The table of reactions lives here: what kind of exception, at which point, means what to the attempt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from conductor.core.errors import (
+    AuthError,
+    BusyError,
+    ErrorClass,
+    ErrorInfo,
+    IntegrationError,
+    RefusedError,
+    RejectedError,
+)
+from conductor.core.events import (
+    Accepted,
+    AttemptEvent,
+    Busy,
+    CancelAnswered,
+    CannotSee,
+    Lost,
+    NotSeen,
+    Prepared,
+    PrepareFailed,
+    Refused,
+    Rejected,
+    Seen,
+)
+from conductor.core.plan import NodePlan
+from conductor.core.run import Attempt, Run
+from conductor.core.vendor import Absent, ExternalRef, Found, Observation, Request
+from conductor.engine.connections import Connections
+from conductor.sdk.redact import Redactor
+
+__all__ = ["Performer", "Polled", "is_news", "request_of"]
+
+_log = structlog.get_logger("conductor.engine")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Polled:
+    """What one poll request brought.
+
+    Attributes:
+        seen: By external id; empty after an error.
+        error: Why nothing was learnt; None after an answer.
+        retry_after_s: How long the vendor asked us to wait.
+    """
+
+    seen: Mapping[str, Observation]
+    error: str | None = None
+    retry_after_s: float | None = None
+
+
+def request_of(run: Run, plan: NodePlan, attempt: Attempt) -> Request:
+    """The frozen request of an attempt."""
+    return Request(
+        key=attempt.key,
+        operation=plan.operation,
+        settings=attempt.settings,
+        pipeline=run.plan.name,
+        node=plan.id,
+        run_id=run.id,
+        attempt_no=attempt.no,
+        baseline=attempt.baseline,
+        permit_at=attempt.permit_at,
+        resume=attempt.resume,
+    )
+
+
+class Performer:
+    """Calls integrations on behalf of the engine."""
+
+    def __init__(self, connections: Connections, redact: Redactor) -> None:
+        self._connections = connections
+        self._redact = redact
+
+    async def prepare(self, run: Run, plan: NodePlan, attempt: Attempt) -> AttemptEvent:
+        """Read the baseline."""
+        node, no = plan.id, attempt.no
+        try:
+            integration = self._connections.integration(plan.connection)
+            baseline = await integration.prepare(request_of(run, plan, attempt))
+        except RejectedError as error:
+            self._note_auth(plan.connection, error)
+            return PrepareFailed(node=node, attempt_no=no, error=self._info(error), is_definite=True)
+        except RefusedError as error:
+            info = self._info(error)
+            return PrepareFailed(
+                node=node, attempt_no=no, error=info, is_definite=False, retry_after_s=error.retry_after_s
+            )
+        except Exception as error:  # noqa: BLE001 - the outer edge: whatever it was, no baseline was read
+            return PrepareFailed(node=node, attempt_no=no, error=self._info(error), is_definite=False)
+        return Prepared(node=node, attempt_no=no, baseline=baseline)
+
+    async def start(self, run: Run, plan: NodePlan, attempt: Attempt) -> AttemptEvent:
+        """Send the start, once."""
+        node, no = plan.id, attempt.no
+        try:
+            integration = self._connections.integration(plan.connection)
+        except IntegrationError as error:
+            return Refused(node=node, attempt_no=no, error=self._info(error), retry_after_s=30.0)
+        try:
+            ref = await integration.start(request_of(run, plan, attempt))
+        except BusyError as error:
+            return Busy(node=node, attempt_no=no, error=self._info(error), running=error.running)
+        except RefusedError as error:
+            return Refused(node=node, attempt_no=no, error=self._info(error), retry_after_s=error.retry_after_s)
+        except RejectedError as error:
+            self._note_auth(plan.connection, error)
+            return Rejected(node=node, attempt_no=no, error=self._info(error))
+        except Exception as error:  # noqa: BLE001 - the outer edge: anything else may have started something
+            return Lost(node=node, attempt_no=no, error=self._info(error))
+        return Accepted(node=node, attempt_no=no, ref=ref)
+
+    async def find(self, run: Run, plan: NodePlan, attempt: Attempt) -> AttemptEvent:
+        """Look the start up. An error while looking is "cannot see"."""
+        node, no = plan.id, attempt.no
+        try:
+            integration = self._connections.integration(plan.connection)
+            answer = await integration.find(request_of(run, plan, attempt), attempt.baseline)
+        except Exception as error:  # noqa: BLE001 - the outer edge: nothing was seen
+            return CannotSee(node=node, attempt_no=no, reason=self._info(error).message)
+        if isinstance(answer, Found):
+            return Seen(node=node, attempt_no=no, ref=answer.ref, is_inferred=answer.is_inferred)
+        if isinstance(answer, Absent):
+            return NotSeen(node=node, attempt_no=no, reason=self._redact(answer.reason))
+        return CannotSee(node=node, attempt_no=no, reason=self._redact(answer.reason))
+
+    async def cancel(self, plan: NodePlan, attempt: Attempt) -> AttemptEvent:
+        """Ask the vendor to stop the run."""
+        assert attempt.ref is not None
+        try:
+            await self._connections.integration(plan.connection).cancel(attempt.ref)
+        except Exception as error:  # noqa: BLE001 - the outer edge: the vendor is asked again
+            return CancelAnswered(node=plan.id, attempt_no=attempt.no, error=self._info(error))
+        return CancelAnswered(node=plan.id, attempt_no=attempt.no)
+
+    async def poll(self, connection: str, refs: Sequence[ExternalRef]) -> Polled:
+        """See how runs are doing."""
+        try:
+            seen = await self._connections.integration(connection).poll(refs)
+        except RefusedError as error:
+            return Polled(seen={}, error=self._info(error).message, retry_after_s=error.retry_after_s)
+        except Exception as error:  # noqa: BLE001 - the outer edge: losing sight is not failing
+            self._note_auth(connection, error)
+            return Polled(seen={}, error=self._info(error).message)
+        return Polled(seen=seen)
+
+    def _note_auth(self, connection: str, error: BaseException) -> None:
+        if isinstance(error, AuthError):
+            self._connections.close(connection, str(error))
+
+    def _info(self, error: BaseException) -> ErrorInfo:
+        if isinstance(error, IntegrationError):
+            info = error.info()
+            return ErrorInfo(
+                error_class=info.error_class, message=self._redact(info.message), code=info.code, link=info.link
+            )
+        _log.error("an integration raised what it must not", error=type(error).__name__, exc_info=error)
+        words = f"{type(error).__name__}: {error}"
+        return ErrorInfo(error_class=ErrorClass.UNKNOWN, message=self._redact(words)[:4000])
+
+
+def is_news(attempt: Attempt, seen: Observation) -> bool:
+    """Whether an observation changes anything about the attempt."""
+    return not (
+        seen.state is attempt.seen_state
+        and seen.word == attempt.seen_word
+        and seen.marker == attempt.marker
+        and seen.progress == attempt.progress
+        and seen.message == attempt.seen_message
+        and (seen.ref is None or seen.ref == attempt.ref)
+        and (seen.started_at is None or seen.started_at == attempt.vendor_started_at)
+    )
