@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from conductor.core.doubt import is_in_doubt, key_expires_at
 from conductor.core.draft import Draft
-from conductor.core.errors import ErrorClass, ErrorInfo
+from conductor.core.errors import ErrorClass, ErrorInfo, InvalidTransitionError
 from conductor.core.events import (
     Accepted,
     AttemptEvent,
@@ -26,6 +27,7 @@ from conductor.core.events import (
     Seen,
 )
 from conductor.core.node import attempt_over
+from conductor.core.observe import observed
 from conductor.core.run import Attempt
 from conductor.core.states import AttemptState, CancelCause, Cause, NodeState, Outcome
 from conductor.core.vendor import (
@@ -33,14 +35,11 @@ from conductor.core.vendor import (
     Correlation,
     Delivery,
     ExternalRef,
-    ExternalState,
     IfRunning,
-    Json,
-    Observation,
     OnUnknown,
 )
 
-__all__ = ["LATE_FIND_S", "apply", "ask_cancel", "cancel_attempt", "recovered"]
+__all__ = ["LATE_FIND_S", "apply", "ask_cancel", "cancel_attempt", "look_up_instead", "recovered"]
 
 REFUSALS_MAX = 8
 """Refused sends in a row, other than by quota, after which the attempt ends and the retry policy decides."""
@@ -82,13 +81,13 @@ def apply(draft: Draft, event: AttemptEvent) -> None:  # noqa: C901 - it only di
         case CannotSee():
             _cannot_see(draft, event, attempt)
         case Observed():
-            _observed(draft, event, attempt)
+            observed(draft, event, attempt)
         case CancelAnswered():
             _cancel_answered(draft, event, attempt)
 
 
 def _prepared(draft: Draft, event: Prepared, attempt: Attempt) -> None:
-    if attempt.state is not AttemptState.INTENDED:
+    if attempt.state is not AttemptState.INTENDED or attempt.baseline is not None:
         return
     if event.baseline.is_busy:
         _busy(draft, event.node, attempt, event.baseline.running, "something is running there already")
@@ -97,7 +96,7 @@ def _prepared(draft: Draft, event: Prepared, attempt: Attempt) -> None:
 
 
 def _prepare_failed(draft: Draft, event: PrepareFailed, attempt: Attempt) -> None:
-    if attempt.state is not AttemptState.INTENDED:
+    if attempt.state is not AttemptState.INTENDED or attempt.baseline is not None:
         return
     if event.is_definite or _is_refused_out(attempt, event.error):
         _end(draft, event.node, Outcome.REJECTED, Cause.REJECTED, event.error)
@@ -107,6 +106,7 @@ def _prepare_failed(draft: Draft, event: PrepareFailed, attempt: Attempt) -> Non
 
 def _permitted(draft: Draft, event: Permitted, attempt: Attempt) -> None:
     node = event.node
+    _check_permit(draft, node, attempt)
     draft.move_attempt(
         node,
         AttemptState.SENDING,
@@ -118,7 +118,16 @@ def _permitted(draft: Draft, event: Permitted, attempt: Attempt) -> None:
         not_before=None,
     )
     seen = draft.nodes[node]
-    draft.move_node(node, NodeState.RUNNING, Cause.PERMITTED, started_at=seen.started_at or draft.now)
+    draft.move_node(node, NodeState.RUNNING, Cause.PERMITTED, started_at=seen.started_at or draft.now, reason="")
+
+
+def _check_permit(draft: Draft, node: str, attempt: Attempt) -> None:
+    plan = draft.node_plan(node)
+    if plan.capabilities.needs_baseline and attempt.baseline is None:
+        raise InvalidTransitionError(f"run {draft.run.id}, node {node}: permitted before its baseline was read")
+    expires_at = key_expires_at(plan, attempt)
+    if expires_at is not None and expires_at <= draft.now:
+        raise InvalidTransitionError(f"run {draft.run.id}, node {node}: permitted after its key may be forgotten")
 
 
 def _accepted(draft: Draft, event: Accepted, attempt: Attempt) -> None:
@@ -147,22 +156,43 @@ def _follow(draft: Draft, node: str, ref: ExternalRef, cause: Cause, *, adopted:
 
 
 def _rejected(draft: Draft, event: Rejected, attempt: Attempt) -> None:
-    if attempt.state is AttemptState.SENDING:
+    if attempt.state is not AttemptState.SENDING:
+        return
+    if is_in_doubt(draft.node_plan(event.node), attempt):
+        _ambiguous(draft, event.node, Cause.LOST, event.error)
+    else:
         _end(draft, event.node, Outcome.REJECTED, Cause.REJECTED, event.error)
 
 
 def _refused(draft: Draft, event: Refused, attempt: Attempt) -> None:
     if attempt.state is not AttemptState.SENDING:
         return
+    has_doubt = is_in_doubt(draft.node_plan(event.node), attempt)
     if attempt.cancel_cause is not None:
-        _end(draft, event.node, Outcome.CANCELLED, Cause.CANCELLED, None)
+        if has_doubt:
+            _ambiguous(draft, event.node, Cause.LOST, event.error)
+        else:
+            _end(draft, event.node, Outcome.CANCELLED, Cause.CANCELLED, None)
         return
-    if _is_refused_out(attempt, event.error):
+    if _is_refused_out(attempt, event.error) and not has_doubt:
         _end(draft, event.node, Outcome.REJECTED, Cause.REJECTED, event.error)
         return
-    draft.move_attempt(event.node, AttemptState.INTENDED, Cause.REFUSED, {"message": event.error.message[:500]})
-    draft.move_node(event.node, NodeState.QUEUED, Cause.REFUSED)
+    _not_sent(draft, event.node, attempt, Cause.REFUSED, event.error.message)
     _wait_after_refusal(draft, event.node, attempt, event.error, event.retry_after_s)
+
+
+def _not_sent(draft: Draft, node: str, attempt: Attempt, cause: Cause, why: str) -> None:
+    """Back to `intended`: the vendor did not take this send, so it does not count."""
+    has_doubt = is_in_doubt(draft.node_plan(node), attempt)
+    draft.move_attempt(
+        node,
+        AttemptState.INTENDED,
+        cause,
+        {"message": why[:500]},
+        send_no=attempt.send_no - 1,
+        first_sent_at=attempt.first_sent_at if has_doubt else None,
+    )
+    draft.move_node(node, NodeState.QUEUED, cause, reason=why)
 
 
 def _is_refused_out(attempt: Attempt, error: ErrorInfo) -> bool:
@@ -172,14 +202,21 @@ def _is_refused_out(attempt: Attempt, error: ErrorInfo) -> bool:
 def _wait_after_refusal(
     draft: Draft, node: str, attempt: Attempt, error: ErrorInfo, retry_after_s: float | None
 ) -> None:
-    wait_s = retry_after_s if retry_after_s is not None else min(2.0**attempt.refusals, 60.0)
+    wait_s = retry_after_s if retry_after_s is not None else _doubled_s(attempt.refusals, most_s=60.0)
+    # Read anew, a baseline would hold the run that an earlier send may have started, and hide it from `find`.
+    keeps_baseline = is_in_doubt(draft.node_plan(node), attempt)
     draft.set_attempt(
         node,
         refusals=attempt.refusals + 1,
         not_before=draft.now + timedelta(seconds=wait_s),
-        baseline=None,
+        baseline=attempt.baseline if keeps_baseline else None,
         error=error,
     )
+
+
+def _doubled_s(times: int, *, most_s: float) -> float:
+    """A second, doubled `times` times, but never above `most_s`; bounded first, for patience may be very long."""
+    return min(2.0 ** min(times, 30), most_s)
 
 
 def _busy_answer(draft: Draft, event: Busy, attempt: Attempt) -> None:
@@ -191,21 +228,24 @@ def _busy(draft: Draft, node: str, attempt: Attempt, running: ExternalRef | None
     """Something that is not ours runs there: `if_running` decides. Without a handle on it, adopting becomes waiting."""
     policy = draft.node_plan(node).if_running
     error = ErrorInfo(error_class=ErrorClass.TRANSIENT, message=why)
-    if attempt.cancel_cause is not None:
+    can_adopt = policy is IfRunning.ADOPT and running is not None and attempt.cancel_cause is None
+    if can_adopt and running is not None:
+        if draft.nodes[node].state is NodeState.QUEUED:
+            draft.move_node(node, NodeState.RUNNING, Cause.ADOPTED, started_at=draft.now, reason="")
+        _follow(draft, node, running, Cause.ADOPTED, adopted="busy")
+    elif is_in_doubt(draft.node_plan(node), attempt):
+        _ambiguous(draft, node, Cause.LOST, error)
+    elif attempt.cancel_cause is not None:
         _end(draft, node, Outcome.CANCELLED, Cause.CANCELLED, None)
     elif policy is IfRunning.FAIL:
         _end(draft, node, Outcome.REJECTED, Cause.REJECTED, error)
     elif policy is IfRunning.SKIP:
         draft.end_attempt(node, Outcome.SKIPPED, Cause.BUSY)
         attempt_over(draft, node, Cause.BUSY)
-    elif policy is IfRunning.ADOPT and running is not None:
-        if draft.nodes[node].state is NodeState.QUEUED:
-            draft.move_node(node, NodeState.RUNNING, Cause.ADOPTED, started_at=draft.now)
-        _follow(draft, node, running, Cause.ADOPTED, adopted="busy")
     else:
         if attempt.state is AttemptState.SENDING:
-            draft.move_attempt(node, AttemptState.INTENDED, Cause.BUSY, {"message": why[:500]})
-            draft.move_node(node, NodeState.QUEUED, Cause.BUSY, reason=why)
+            _not_sent(draft, node, attempt, Cause.BUSY, why)
+        draft.set_node(node, reason=why)
         draft.set_attempt(node, baseline=None, not_before=draft.now + timedelta(seconds=_BUSY_WAIT_S), error=error)
 
 
@@ -224,13 +264,13 @@ def recovered(draft: Draft, node: str) -> None:
             error_class=ErrorClass.TRANSIENT, message="Conductor stopped while the start was on its way; looking it up"
         )
         _ambiguous(draft, node, Cause.RECOVERED, error)
-    elif attempt.state is AttemptState.INTENDED and attempt.baseline is not None:
+    elif attempt.state is AttemptState.INTENDED and not is_in_doubt(draft.node_plan(node), attempt):
         draft.set_attempt(node, baseline=None)
 
 
 def _ambiguous(draft: Draft, node: str, cause: Cause, error: ErrorInfo) -> None:
     plan = draft.node_plan(node)
-    draft.move_attempt(
+    attempt = draft.move_attempt(
         node,
         AttemptState.AMBIGUOUS,
         cause,
@@ -240,8 +280,17 @@ def _ambiguous(draft: Draft, node: str, cause: Cause, error: ErrorInfo) -> None:
         find_no=0,
         find_at=draft.now,
     )
-    if plan.capabilities.sends_nothing:
+    if plan.capabilities.sends_nothing and attempt.cancel_cause is not None:
+        _end(draft, node, Outcome.CANCELLED, Cause.CANCELLED, None)
+    elif plan.capabilities.sends_nothing:
         _send_again(draft, node)
+
+
+def look_up_instead(draft: Draft, node: str) -> None:
+    """Stop waiting to send the same key again: what an earlier send has come to is looked up."""
+    message = "an earlier send of it may have been accepted and it may not be sent again; looking it up"
+    _ambiguous(draft, node, Cause.LOST, ErrorInfo(error_class=ErrorClass.TRANSIENT, message=message))
+    draft.move_node(node, NodeState.RUNNING, Cause.LOST, reason="")
 
 
 def _seen(draft: Draft, event: Seen, attempt: Attempt) -> None:
@@ -251,7 +300,7 @@ def _seen(draft: Draft, event: Seen, attempt: Attempt) -> None:
 
 def _take(draft: Draft, node: str, ref: ExternalRef, *, adopted: str) -> None:
     if draft.nodes[node].state is NodeState.HELD:
-        draft.move_node(node, NodeState.RUNNING, Cause.FOUND, reason="")
+        draft.move_node(node, NodeState.RUNNING, Cause.FOUND, reason="", error=None)
     _follow(draft, node, ref, Cause.FOUND, adopted=adopted)
 
 
@@ -302,23 +351,20 @@ def _cannot_see(draft: Draft, event: CannotSee, attempt: Attempt) -> None:
 
 
 def _may_send_same_key(draft: Draft, node: str, attempt: Attempt) -> bool:
-    plan = draft.node_plan(node)
-    if plan.delivery is not Delivery.EFFECTIVELY_ONCE or plan.capabilities.correlation is not Correlation.KEY:
-        return False
-    assert attempt.first_sent_at is not None
-    return draft.now < attempt.first_sent_at + timedelta(seconds=plan.capabilities.key_ttl_s)
+    expires_at = key_expires_at(draft.node_plan(node), attempt)
+    return expires_at is not None and draft.now < expires_at
 
 
 def _send_again(draft: Draft, node: str) -> None:
     """Back to `intended` with the same key and the same frozen request; a new permit is needed."""
     attempt = draft.move_attempt(node, AttemptState.INTENDED, Cause.ABSENT, find_at=None)
-    wait_s = min(2.0 ** (attempt.send_no - 1), 60.0)
+    wait_s = _doubled_s(attempt.send_no - 1, most_s=60.0)
     draft.set_attempt(node, not_before=draft.now + timedelta(seconds=wait_s))
     draft.move_node(node, NodeState.QUEUED, Cause.ABSENT)
 
 
 def _look_again(draft: Draft, node: str, attempt: Attempt) -> None:
-    wait_s = min(2.0**attempt.find_no, _FIND_SLOWEST_S)
+    wait_s = _doubled_s(attempt.find_no, most_s=_FIND_SLOWEST_S)
     draft.set_attempt(node, find_no=attempt.find_no + 1, find_at=draft.now + timedelta(seconds=wait_s))
 
 
@@ -354,70 +400,10 @@ def _unresolved(draft: Draft, node: str, attempt: Attempt, why: str) -> None:
         _end(draft, node, Outcome.WARNED, Cause.ASSUMED, error)
 
 
-def _observed(draft: Draft, event: Observed, attempt: Attempt) -> None:
-    if attempt.state is not AttemptState.RUNNING:
-        return
-    seen = event.observation
-    node = event.node
-    if seen.state is ExternalState.VANISHED and _is_young(draft, node, attempt):
-        return
-    changes = _sight(draft, attempt, seen)
-    if not seen.state.is_final:
-        if seen.state is not attempt.seen_state or seen.word != attempt.seen_word:
-            detail: dict[str, Json] = {"seen": seen.state.value, "word": seen.word, "message": seen.message}
-            draft.move_attempt(node, AttemptState.RUNNING, Cause.OBSERVED, detail, **changes)
-        else:
-            draft.set_attempt(node, **changes)
-        return
-    draft.set_attempt(node, **changes, outputs=seen.outputs)
-    outcome = _OUTCOMES[seen.state]
-    if outcome is Outcome.CANCELLED and attempt.cancel_cause in {CancelCause.TIMEOUT, CancelCause.RUN_TIMEOUT}:
-        outcome = Outcome.TIMED_OUT
-    error = seen.error
-    if outcome is Outcome.TIMED_OUT:
-        error = attempt.error
-    elif outcome is Outcome.VANISHED and error is None:
-        error = ErrorInfo(error_class=ErrorClass.UNKNOWN, message="the vendor no longer knows the run")
-    draft.end_attempt(node, outcome, Cause.OBSERVED, error)
-    attempt_over(draft, node, Cause.OBSERVED)
-
-
-def _is_young(draft: Draft, node: str, attempt: Attempt) -> bool:
-    """A run that we know for less than the grace may be missing from the vendor's answers for now."""
-    assert attempt.running_at is not None
-    grace_s = draft.node_plan(node).capabilities.not_found_grace_s
-    return draft.now < attempt.running_at + timedelta(seconds=grace_s)
-
-
-_OUTCOMES = {
-    ExternalState.SUCCEEDED: Outcome.SUCCEEDED,
-    ExternalState.WARNED: Outcome.WARNED,
-    ExternalState.FAILED: Outcome.FAILED,
-    ExternalState.CANCELLED: Outcome.CANCELLED,
-    ExternalState.VANISHED: Outcome.VANISHED,
-}
-
-
-def _sight(draft: Draft, attempt: Attempt, seen: Observation) -> dict[str, object]:
-    """The fields that a poll changes."""
-    moved = seen.marker != attempt.marker or seen.progress != attempt.progress or seen.state is not attempt.seen_state
-    return {
-        "seen_state": seen.state,
-        "seen_word": seen.word,
-        "seen_message": seen.message,
-        "seen_at": draft.now if seen.state is not attempt.seen_state else attempt.seen_at,
-        "progress": seen.progress,
-        "marker": seen.marker,
-        "marker_at": draft.now if moved else attempt.marker_at,
-        "vendor_started_at": seen.started_at or attempt.vendor_started_at,
-        "ref": seen.ref or attempt.ref,
-    }
-
-
 def _cancel_answered(draft: Draft, event: CancelAnswered, attempt: Attempt) -> None:
     if attempt.state is not AttemptState.RUNNING or attempt.cancel_cause is None:
         return
-    wait_s = min(5.0 * 2.0**attempt.cancel_no, 60.0)
+    wait_s = min(5.0 * _doubled_s(attempt.cancel_no, most_s=60.0), 60.0)
     draft.set_attempt(
         event.node,
         cancel_no=attempt.cancel_no + 1,
@@ -431,7 +417,10 @@ def cancel_attempt(draft: Draft, node: str, cause: CancelCause) -> None:
     attempt = draft.attempt(node)
     if attempt.state is AttemptState.ENDED:
         return
-    if attempt.state is AttemptState.INTENDED:
+    if attempt.state is AttemptState.INTENDED and is_in_doubt(draft.node_plan(node), attempt):
+        look_up_instead(draft, node)
+        ask_cancel(draft, node, cause)
+    elif attempt.state is AttemptState.INTENDED:
         draft.set_attempt(node, cancel_cause=cause)
         draft.end_attempt(node, Outcome.CANCELLED, Cause.CANCELLED)
         attempt_over(draft, node, Cause.CANCELLED)

@@ -88,9 +88,11 @@ class Draft:
         self._record(Subject.RUN, "", 0, before.value, state.value, cause, detail)
 
     def set_node(self, node: str, **changes: Any) -> NodeRun:
-        """Change fields of a node other than its state."""
-        self.nodes[node] = replace(self.nodes[node], **changes)
-        self.changed.add(node)
+        """Change fields of a node other than its state. What is the same as before is no change: nothing is written."""
+        after = replace(self.nodes[node], **changes)
+        if after != self.nodes[node]:
+            self.nodes[node] = after
+            self.changed.add(node)
         return self.nodes[node]
 
     def move_node(

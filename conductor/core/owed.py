@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from conductor.core.doubt import key_expires_at
 from conductor.core.run import Attempt, NodeRun, Run
 from conductor.core.states import AttemptState, NodeState, RunState
 from conductor.core.timers import deadlines, run_deadline
@@ -72,6 +73,9 @@ def owed_by(run: Run, node: NodeRun, now: datetime) -> Iterator[Effect]:
         case AttemptState.INTENDED:
             if run.is_paused or (attempt.not_before is not None and attempt.not_before > now):
                 return
+            expires_at = key_expires_at(run.plan.nodes[node.id], attempt)
+            if expires_at is not None and expires_at <= now:
+                return
             needs_baseline = run.plan.nodes[node.id].capabilities.needs_baseline
             if needs_baseline and attempt.baseline is None:
                 yield Prepare(node.id, attempt.no)
@@ -115,6 +119,9 @@ def _wakes(run: Run, node: NodeRun) -> Iterator[datetime]:
         case AttemptState.INTENDED:
             if attempt.not_before is not None and not run.is_paused:
                 yield attempt.not_before
+            expires_at = key_expires_at(run.plan.nodes[node.id], attempt)
+            if expires_at is not None:
+                yield expires_at
         case AttemptState.AMBIGUOUS | AttemptState.UNKNOWN:
             if attempt.find_at is not None:
                 yield attempt.find_at

@@ -59,8 +59,8 @@ class Attempt:
         outcome: Set when ended.
         resume: The failed run whose work is resumed.
         baseline: What the vendor showed before the start; None until read.
-        send_no: How many times it was permitted.
-        first_sent_at: The first permit; the key's lifetime counts from here.
+        send_no: Permits so far, without those whose send the vendor refused.
+        first_sent_at: The first permit that was not refused; the key's lifetime counts from here.
         permit_at: The latest permit.
         not_before: Nothing is sent or read for it before this instant.
         refusals: Refused sends and failed baselines in a row.
@@ -127,7 +127,7 @@ class Attempt:
     def holds_slot(self) -> bool:
         """True while it counts against pools and exclusive scopes: from its baseline until it is known to be over."""
         if self.state is AttemptState.INTENDED:
-            return self.baseline is not None
+            return self.baseline is not None or self.settle_until is not None
         return self.state is not AttemptState.ENDED
 
 

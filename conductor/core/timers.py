@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from conductor.core.attempt import ask_cancel
+from conductor.core.attempt import ask_cancel, look_up_instead
+from conductor.core.doubt import key_expires_at
 from conductor.core.draft import Draft
 from conductor.core.errors import ErrorClass, ErrorInfo
 from conductor.core.node import attempt_over, retry_now
@@ -47,9 +48,14 @@ def _wake_node(draft: Draft, node: str) -> None:
             retry_now(draft, node)
         return
     attempt = seen.attempt
-    if attempt is None or attempt.state is not AttemptState.RUNNING:
+    if attempt is None:
         return
     plan = draft.node_plan(node)
+    expires_at = key_expires_at(plan, attempt)
+    if attempt.state is AttemptState.INTENDED and expires_at is not None and expires_at <= draft.now:
+        look_up_instead(draft, node)
+    if attempt.state is not AttemptState.RUNNING:
+        return
     if attempt.cancel_cause is not None:
         _check_grace(draft, node, attempt, plan)
         return
