@@ -28,7 +28,7 @@ def poll_in_s(
     elapsed_s: float,
     floor_s: float,
     in_flight: int = 1,
-    most_per_s: float = 1000.0,
+    most_per_s: float = 4000.0,
     expected: Expected | None = None,
 ) -> float:
     """Seconds until the next look at a run.

@@ -247,7 +247,10 @@ def _may_retry(draft: Draft, plan: NodePlan, attempt: Attempt, error: ErrorInfo,
 
 def finish_run(draft: Draft) -> None:
     """End the run when every node has ended: cancelled if asked to, failed if anything counts as failed."""
-    if draft.state is not RunState.RUNNING or not all(node.state.is_final for node in draft.nodes.values()):
+    if draft.state is not RunState.RUNNING:
+        return
+    # The plan's order is topological: the last nodes end last, so looking from the end mostly stops at once.
+    if not all(node.state.is_final for node in reversed(draft.nodes.values())):
         return
     cause: CancelCause | None = draft.get("cancel_cause")
     culprit = _culprit(draft)

@@ -273,10 +273,6 @@ class Pipelines:
         elif self._running.get(name, {}).pop(run.id, 0) is None:
             self._is_changed = True
 
-    def forget(self, run: Run) -> None:
-        """A run has ended."""
-        self.note(run)
-
     def begin(self, runs: Mapping[str, Run]) -> list[tuple[str, Event]]:
         """Which queued runs begin, are cancelled, or make room by cancelling older ones."""
         if not self._is_changed:
