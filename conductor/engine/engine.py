@@ -19,6 +19,7 @@ import structlog
 from conductor.core.errors import (
     ConductorError,
     ConflictError,
+    InvalidTransitionError,
     NotFoundError,
     RequestError,
     StoreError,
@@ -383,25 +384,32 @@ class Engine:
         self._pipelines.note(run)
         return run
 
-    def _apply(self, batch: Batch, run_id: str, event: Event, now: datetime) -> None:
+    def _apply(self, batch: Batch, run_id: str, event: Event, now: datetime) -> bool:
+        """Step one run; False when the event met a state that has no arrow for it, which changes nothing."""
         before = self._runs[run_id]
-        made = step(before, event, now)
+        try:
+            made = step(before, event, now)
+        except InvalidTransitionError as error:
+            _log.error("an event was left out: this is a bug in Conductor", run=run_id, error=str(error))
+            return False
         if made.run is before:
-            return
+            return True
         change = batch.runs.get(run_id)
         after = batch.add(before if change is None else change.before, made)
         self._runs[run_id] = after
         self._desk.touch(run_id, made.changed if after.is_paused is before.is_paused else None)
         self._pipelines.note(after)
+        return True
 
     def _permit(self, batch: Batch, now: datetime) -> list[Going]:
         """Whoever gets slots is permitted in this very commit."""
         if self._is_stopping:
             return []
-        going = self._desk.admit()
-        for (run_id, node), effect in going:
-            if isinstance(effect, Start):
-                self._apply(batch, run_id, Permitted(node=node, attempt_no=effect.attempt_no), now)
+        going: list[Going] = []
+        for key, effect in self._desk.admit():
+            permit = Permitted(node=key[1], attempt_no=effect.attempt_no)
+            if not isinstance(effect, Start) or self._apply(batch, key[0], permit, now):
+                going.append((key, effect))
         self._desk.look(self._runs, now)
         return going
 
