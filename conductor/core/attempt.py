@@ -5,6 +5,7 @@ A late or repeated answer changes nothing (a declared self-loop); an answer that
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from conductor.core.doubt import is_in_doubt, key_expires_at
@@ -160,6 +161,8 @@ def _rejected(draft: Draft, event: Rejected, attempt: Attempt) -> None:
         return
     if is_in_doubt(draft.node_plan(event.node), attempt):
         _ambiguous(draft, event.node, Cause.LOST, event.error)
+    elif attempt.cancel_cause is not None:
+        _end(draft, event.node, Outcome.CANCELLED, Cause.CANCELLED, event.error)
     else:
         _end(draft, event.node, Outcome.REJECTED, Cause.REJECTED, event.error)
 
@@ -404,11 +407,15 @@ def _cancel_answered(draft: Draft, event: CancelAnswered, attempt: Attempt) -> N
     if attempt.state is not AttemptState.RUNNING or attempt.cancel_cause is None:
         return
     wait_s = min(5.0 * _doubled_s(attempt.cancel_no, most_s=60.0), 60.0)
+    error = event.error or attempt.error
+    if attempt.error is not None and attempt.error.error_class is ErrorClass.TIMEOUT and event.error is not None:
+        # The limit is why it ends, whatever the vendor says to the request.
+        error = replace(attempt.error, detail=event.error.message)
     draft.set_attempt(
         event.node,
         cancel_no=attempt.cancel_no + 1,
         cancel_at=draft.now + timedelta(seconds=wait_s),
-        error=event.error or attempt.error,
+        error=error,
     )
 
 
@@ -430,6 +437,8 @@ def cancel_attempt(draft: Draft, node: str, cause: CancelCause) -> None:
         attempt_over(draft, node, Cause.CANCELLED)
     elif attempt.cancel_cause is None:
         ask_cancel(draft, node, cause)
+    elif attempt.cancel_cause is CancelCause.TIMEOUT:
+        draft.set_attempt(node, cancel_cause=cause)
 
 
 def ask_cancel(draft: Draft, node: str, cause: CancelCause, error: ErrorInfo | None = None) -> None:
@@ -437,6 +446,8 @@ def ask_cancel(draft: Draft, node: str, cause: CancelCause, error: ErrorInfo | N
     attempt = draft.attempt(node)
     can_ask = draft.node_plan(node).capabilities.cancel is CancelSupport.CONFIRMED
     is_known = attempt.state is AttemptState.RUNNING
+    if cause is CancelCause.RUN_TIMEOUT:
+        error = ErrorInfo(error_class=ErrorClass.TIMEOUT, message="the run's time limit passed")
     draft.set_attempt(
         node,
         cancel_cause=cause,

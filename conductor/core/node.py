@@ -176,7 +176,7 @@ def retry_delay_s(policy: RetryPolicy, *, failures: int, key: str) -> float:
         Backoff.EXPONENTIAL: 2.0 ** min(failures - 1, 30),
     }
     delay = policy.delay_s * growth[policy.backoff]
-    return min(delay, policy.max_delay_s) * (1 + policy.jitter * jitter(key, failures))
+    return min(delay * (1 + policy.jitter * jitter(key, failures)), policy.max_delay_s)
 
 
 def retry_now(draft: Draft, node: str) -> None:
@@ -237,10 +237,12 @@ def _may_retry(draft: Draft, plan: NodePlan, attempt: Attempt, error: ErrorInfo,
     """Another attempt only within the budget, for a class that may heal, and when the last one is known to be over."""
     if draft.get("cancel_cause") is not None or attempt.outcome is Outcome.UNRESOLVED:
         return False
+    if attempt.cancel_cause not in {None, CancelCause.TIMEOUT}:
+        return False
     if failures > plan.retries.attempts or error.error_class not in plan.retries.on:
         return False
     is_surely_over = attempt.outcome is not Outcome.VANISHED and not (
-        attempt.outcome is Outcome.TIMED_OUT and attempt.seen_state is not None and not attempt.seen_state.is_final
+        attempt.outcome is Outcome.TIMED_OUT and (attempt.seen_state is None or not attempt.seen_state.is_final)
     )
     return is_surely_over or plan.delivery is Delivery.AT_LEAST_ONCE or plan.capabilities.sends_nothing
 

@@ -31,8 +31,10 @@ def observed(draft: Draft, event: Observed, attempt: Attempt) -> None:
         else:
             draft.set_attempt(node, **changes)
         return
-    draft.set_attempt(node, **changes, outputs=seen.outputs)
     outcome = _OUTCOMES[seen.state]
+    # What was wrong before, such as a limit that passed, is not what the vendor warns of.
+    error = None if outcome is Outcome.WARNED else attempt.error
+    draft.set_attempt(node, **changes, outputs=seen.outputs, error=error)
     if outcome is Outcome.CANCELLED and attempt.cancel_cause in {CancelCause.TIMEOUT, CancelCause.RUN_TIMEOUT}:
         outcome = Outcome.TIMED_OUT
     error = seen.error

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from conductor.core.doubt import key_expires_at
-from conductor.core.run import Attempt, NodeRun, Run
+from conductor.core.run import NodeRun, Run
 from conductor.core.states import AttemptState, NodeState, RunState
 from conductor.core.timers import deadlines, run_deadline
 
@@ -95,49 +95,53 @@ def owed_by(run: Run, node: NodeRun, now: datetime) -> Iterator[Effect]:
 _ACTIVE = frozenset({NodeState.QUEUED, NodeState.RUNNING, NodeState.RETRYING, NodeState.HELD})
 
 
-def next_wake(run: Run) -> datetime | None:
-    """The next instant at which time alone changes what is owed; None when only an answer or a person can."""
+def next_wake(run: Run, now: datetime | None = None) -> datetime | None:
+    """The next instant at which time alone changes what is owed; None when only an answer or a person can.
+
+    What is owed already stays owed however often one looks. With `now`, the instant of the last look, it is left out:
+    the result is then later than `now` once a `Wake` was stepped at `now`.
+    """
     if run.state is not RunState.RUNNING:
         return None
-    active = (node for node in run.nodes.values() if node.state in _ACTIVE)
-    wakes = [wake for node in active for wake in _wakes(run, node)]
+    active = [node for node in run.nodes.values() if node.state in _ACTIVE]
+    wakes = [wake for node in active for wake in _timers(run, node)]
+    wakes += [at for node in active for at in _owed_from(run, node) if now is None or at > now]
     deadline = run_deadline(run.started_at, run.plan.run_timeout_s)
     if deadline is not None and run.cancel_cause is None:
         wakes.append(deadline)
     return min(wakes, default=None)
 
 
-def _wakes(run: Run, node: NodeRun) -> Iterator[datetime]:
-    if node.state is NodeState.RETRYING:
-        if node.retry_at is not None and not run.is_paused:
-            yield node.retry_at
-        return
+def _owed_from(run: Run, node: NodeRun) -> Iterator[datetime]:
+    """When the effects that wait for their time become owed."""
     attempt = node.attempt
     if attempt is None:
         return
-    match attempt.state:
-        case AttemptState.INTENDED:
-            if attempt.not_before is not None and not run.is_paused:
-                yield attempt.not_before
-            expires_at = key_expires_at(run.plan.nodes[node.id], attempt)
-            if expires_at is not None:
-                yield expires_at
-        case AttemptState.AMBIGUOUS | AttemptState.UNKNOWN:
-            if attempt.find_at is not None:
-                yield attempt.find_at
-        case AttemptState.RUNNING:
-            yield from _running_wakes(run, node, attempt)
-        case AttemptState.SENDING | AttemptState.ENDED:
-            return
+    at: datetime | None = None
+    if attempt.state is AttemptState.INTENDED:
+        at = None if run.is_paused else attempt.not_before
+    elif attempt.state in {AttemptState.AMBIGUOUS, AttemptState.UNKNOWN}:
+        at = attempt.find_at
+    elif attempt.state is AttemptState.RUNNING:
+        at = attempt.cancel_at
+    if at is not None:
+        yield at
 
 
-def _running_wakes(run: Run, node: NodeRun, attempt: Attempt) -> Iterator[datetime]:
-    limits = run.plan.nodes[node.id].limits
-    if attempt.cancel_cause is not None:
-        assert attempt.cancel_asked_at is not None
-        yield attempt.cancel_asked_at + timedelta(seconds=limits.cancel_grace_s)
-        if attempt.cancel_at is not None:
-            yield attempt.cancel_at
-        return
-    for due_at, _ in deadlines(attempt, limits):
-        yield due_at
+def _timers(run: Run, node: NodeRun) -> Iterator[datetime]:
+    """When a `Wake` changes the node."""
+    attempt = node.attempt
+    if node.state is NodeState.RETRYING:
+        if node.retry_at is not None and not run.is_paused:
+            yield node.retry_at
+    elif attempt is not None and attempt.state is AttemptState.INTENDED:
+        expires_at = key_expires_at(run.plan.nodes[node.id], attempt)
+        if expires_at is not None:
+            yield expires_at
+    elif attempt is not None and attempt.state is AttemptState.RUNNING:
+        limits = run.plan.nodes[node.id].limits
+        if attempt.cancel_cause is None:
+            yield from (due_at for due_at, _ in deadlines(attempt, limits))
+        else:
+            assert attempt.cancel_asked_at is not None
+            yield attempt.cancel_asked_at + timedelta(seconds=limits.cancel_grace_s)

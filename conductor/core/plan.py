@@ -107,7 +107,7 @@ class Limits:
     """How long one attempt may take, in seconds; None for no limit. On passing one, the vendor is asked to cancel.
 
     Attributes:
-        total_s: From the permit to the end.
+        total_s: From the permit to the end; for an adopted run without one, from when it was first followed.
         queued_s: In the vendor's queue.
         running_s: Running at the vendor.
         no_progress_s: Without any sign of progress.

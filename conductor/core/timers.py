@@ -68,8 +68,9 @@ def _wake_node(draft: Draft, node: str) -> None:
 
 def deadlines(attempt: Attempt, limits: Limits) -> Iterator[tuple[datetime, str]]:
     """Each limit of a followed attempt: when it passes and what to say then."""
-    if limits.total_s is not None and attempt.permit_at is not None:
-        yield attempt.permit_at + timedelta(seconds=limits.total_s), f"it took longer than {_span(limits.total_s)}"
+    began_at = attempt.permit_at or attempt.running_at
+    if limits.total_s is not None and began_at is not None:
+        yield began_at + timedelta(seconds=limits.total_s), f"it took longer than {_span(limits.total_s)}"
     since = attempt.seen_at or attempt.running_at
     if limits.queued_s is not None and since is not None and attempt.seen_state is ExternalState.QUEUED:
         yield since + timedelta(seconds=limits.queued_s), f"queued at the vendor for {_span(limits.queued_s)}"
