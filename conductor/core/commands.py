@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from conductor.core.attempt import cancel_attempt
+from conductor.core.doubt import is_in_doubt
 from conductor.core.draft import Draft
 from conductor.core.errors import ConflictError, ErrorClass, ErrorInfo, NotFoundError
 from conductor.core.events import CancelNode, CancelRun, Mark, MarkNode, RerunFrom, RetryFailed, SkipNode
@@ -30,7 +31,7 @@ def cancel_run(draft: Draft, cause: CancelCause, *, actor: str = "", reason: str
     """Stop everything in the run. Nodes that were not sent end now; the others when the vendor confirms."""
     if draft.state is RunState.QUEUED:
         detail: dict[str, Json] = {"by": cause.value, "actor": actor, "reason": reason}
-        for node in draft.nodes:
+        for node in [node for node, seen in draft.nodes.items() if not seen.state.is_final]:
             draft.move_node(node, NodeState.CANCELLED, Cause.CANCELLED)
         draft.move_run(RunState.CANCELLED, Cause.CANCELLED, detail, cancel_cause=cause, ended_at=draft.now)
         return
@@ -80,8 +81,8 @@ def rerun_from(draft: Draft, event: RerunFrom) -> None:
     """Set a node and everything that depends on it back, whatever it was."""
     _node(draft, event.node)
     closure = draft.plan.closure(event.node)
-    busy = [node for node in closure if not draft.nodes[node].state.is_final and draft.nodes[node].attempt is not None]
-    busy = [node for node in busy if draft.nodes[node].state is not NodeState.HELD]
+    going = {NodeState.QUEUED, NodeState.RUNNING, NodeState.RETRYING}
+    busy = [node for node in closure if draft.nodes[node].state in going]
     if busy:
         raise ConflictError(f"node {busy[0]} is {draft.nodes[busy[0]].state}: cancel it first, then rerun")
     _set_back(draft, closure, actor=event.actor, reason=event.reason)
@@ -108,29 +109,34 @@ def _decide(draft: Draft, node: str, state: NodeState, *, actor: str, reason: st
         raise ConflictError(f"node {node} is running: cancel it first, or wait until it has ended")
     attempt = draft.nodes[node].attempt
     if attempt is not None and attempt.state is not AttemptState.ENDED:
-        draft.end_attempt(node, Outcome.UNRESOLVED, Cause.DECIDED)
+        is_open = attempt.state is AttemptState.UNKNOWN or is_in_doubt(draft.node_plan(node), attempt)
+        draft.end_attempt(node, Outcome.UNRESOLVED if is_open else Outcome.CANCELLED, Cause.DECIDED)
     error = ErrorInfo(error_class=ErrorClass.UNKNOWN, message=reason) if state is NodeState.FAILED else None
     detail: dict[str, Json] = {"actor": actor, "reason": reason}
     draft.move_node(node, state, Cause.DECIDED, detail, reason=f"{reason} ({actor})" if actor else reason, error=error)
     blocked = [below for below in draft.plan.closure(node) if below != node and draft.nodes[below].state in _BLOCKED]
-    if blocked and draft.state is not RunState.QUEUED:
+    if blocked and draft.state is not RunState.QUEUED and not _is_being_cancelled(draft):
         _set_back(draft, blocked, actor=actor, reason=reason)
+    elif draft.state in {RunState.SUCCEEDED, RunState.FAILED}:
+        _reopen(draft, detail)
     settle(draft, [node])
 
 
 def _set_back(draft: Draft, nodes: Iterable[str], *, actor: str, reason: str) -> None:
     if draft.state is RunState.QUEUED:
         raise ConflictError(f"run {draft.run.id} has not begun yet")
+    if _is_being_cancelled(draft):
+        raise ConflictError(f"run {draft.run.id} is being cancelled: wait until it has ended, then take it up again")
     detail: dict[str, Json] = {"actor": actor, "reason": reason}
     if draft.state.is_final:
-        draft.move_run(RunState.RUNNING, Cause.RERUN, detail, ended_at=None, cancel_cause=None, reason="")
-        draft.set_run(started_at=draft.now)
-    back = set(nodes)
+        _reopen(draft, detail)
+    chosen = set(nodes)
+    back = [node for node in draft.nodes if node in chosen]
     for node in back:
         attempt = draft.nodes[node].attempt
         if attempt is not None and attempt.state is AttemptState.UNKNOWN:
             draft.end_attempt(node, Outcome.UNRESOLVED, Cause.DECIDED)
-    for node in [node for node in draft.nodes if node in back]:
+    for node in back:
         seen = draft.nodes[node]
         if seen.state is NodeState.WAITING:
             continue
@@ -146,7 +152,17 @@ def _set_back(draft: Draft, nodes: Iterable[str], *, actor: str, reason: str) ->
             reason="",
             retry_at=None,
         )
-    settle(draft, [node for node in draft.nodes if node in back])
+    settle(draft, back)
+
+
+def _reopen(draft: Draft, detail: Mapping[str, Json]) -> None:
+    """An ended run goes on, or is only judged anew when nothing in it has to run."""
+    draft.move_run(RunState.RUNNING, Cause.RERUN, detail, ended_at=None, cancel_cause=None, reason="")
+    draft.set_run(started_at=draft.now)
+
+
+def _is_being_cancelled(draft: Draft) -> bool:
+    return draft.state is RunState.RUNNING and draft.get("cancel_cause") is not None
 
 
 def _node(draft: Draft, node: str) -> NodeState:

@@ -62,7 +62,12 @@ def _all_success(states: list[NodeState]) -> NodeState:
 
 
 def settle(draft: Draft, changed: Iterable[str]) -> None:
-    """Let the ends of `changed` nodes take effect downstream, to a fixed point; ends the run when all has ended."""
+    """Let the ends of `changed` nodes take effect downstream, to a fixed point; ends the run when all has ended.
+
+    Nothing begins in a run that has not begun: its nodes are judged then.
+    """
+    if draft.state is RunState.QUEUED:
+        return
     order = list(changed)
     at = 0
     downstream = draft.plan.downstream

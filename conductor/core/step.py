@@ -23,7 +23,7 @@ from conductor.core.events import (
     SkipNode,
     Wake,
 )
-from conductor.core.node import settle
+from conductor.core.node import finish_run, settle
 from conductor.core.plan import Plan
 from conductor.core.run import NodeRun, Run, Subject, Transition, Trigger
 from conductor.core.states import Cause, RunState
@@ -118,6 +118,7 @@ def _begin(draft: Draft) -> None:
         return
     draft.move_run(RunState.RUNNING, Cause.BEGUN, started_at=draft.now)
     settle(draft, draft.nodes)
+    finish_run(draft)
 
 
 def _pause(draft: Draft, *, is_paused: bool) -> None:
