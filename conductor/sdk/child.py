@@ -183,9 +183,9 @@ class Children:
         directory = self.directory(spec.key)
         if not spec.cwd.is_dir():
             raise RejectedError(f"{spec.key} was not started: there is no folder {spec.cwd}; mend its path")
-        self._prune()
+        await asyncio.to_thread(self._prune)
         try:
-            self._write_spec(directory, spec)
+            await asyncio.to_thread(self._write_spec, directory, spec)
         except OSError as error:
             why = f"{error.strerror} in {directory}; make room there"
             raise RefusedError(f"{spec.key} was not started: {why}") from error

@@ -165,8 +165,8 @@ plugin = Plugin(
             capabilities=lambda _settings: CAPABILITIES,
             guarantee=(
                 "Effectively once: the command is launched at most once per attempt, whatever crashes and however "
-                "often the start is repeated, while its state folder is kept on a local disk; an end that was not recorded "
-                "is vanished, never a success. It does not survive its host."
+                "often the start is repeated, while its state folder is kept on a local disk; an end that was not "
+                "recorded is vanished, never a success. It does not survive its host."
             ),
         )
     },
