@@ -465,9 +465,7 @@ class Children:
                     shutil.rmtree(path, ignore_errors=True)
 
 
-_BEGAN = frozenset(
-    {supervisor.RUNNING, supervisor.ALREADY_CLAIMED, supervisor.CANCELLED, supervisor.NOT_STARTED}
-)
+_BEGAN = frozenset({supervisor.RUNNING, supervisor.ALREADY_CLAIMED, supervisor.CANCELLED, supervisor.NOT_STARTED})
 
 
 def _instant(value: object) -> datetime | None:

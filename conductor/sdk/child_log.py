@@ -13,6 +13,7 @@ from conductor.core.errors import UnreadableError
 
 __all__ = ["LogChunk", "log_end", "read_chunk", "read_tail"]
 
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogChunk:
     """A piece of a child's output.

@@ -35,7 +35,12 @@ class Decision:
 
 
 def decide(
-    *, operation: str, settings: Mapping[str, Json], view: ChildView, meta: Mapping[str, Json], results: Results | None,
+    *,
+    operation: str,
+    settings: Mapping[str, Json],
+    view: ChildView,
+    meta: Mapping[str, Json],
+    results: Results | None,
     identity: str,
 ) -> Decision:
     """What to do after the failed attempt that `view`, `meta` and `results` are of.

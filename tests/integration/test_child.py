@@ -177,9 +177,7 @@ def test_a_cancel_is_firm_and_recorded_as_one(
 ) -> None:
     children = children_in(tmp_path)
     os.mkfifo(tmp_path / "ready")
-    spec = script(
-        tmp_path, f"{trap} echo > ready; sleep 60", int_grace_s=int_grace_s, term_grace_s=term_grace_s
-    )
+    spec = script(tmp_path, f"{trap} echo > ready; sleep 60", int_grace_s=int_grace_s, term_grace_s=term_grace_s)
     asyncio.run(children.start(spec))
     (tmp_path / "ready").read_text()
     children.cancel(KEY)
