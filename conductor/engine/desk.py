@@ -113,6 +113,7 @@ class Desk:
             elapsed_s=max(elapsed_s, 0.0),
             expected=self._history.expected(run.plan.name, node),
             now_s=self._clock.monotonic(),
+            is_due_now=plan.capabilities.sends_nothing,
         )
 
     def hold_all(self, runs: Iterable[Run]) -> None:

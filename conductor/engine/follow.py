@@ -73,7 +73,7 @@ class Follower:
     """Decides when to look at what. Holds no truth: it can be rebuilt from the runs at any time."""
 
     def __init__(self) -> None:
-        self._groups: dict[tuple[str, str], Group] = {}
+        self._groups: dict[tuple[str, str, int, float], Group] = {}
         self._group_of: dict[Key, Group] = {}
 
     def follow(
@@ -89,8 +89,9 @@ class Follower:
         elapsed_s: float,
         expected: Expected | None,
         now_s: float,
+        is_due_now: bool = False,
     ) -> None:
-        """Look at a run from now on; its ref is updated when it is followed already."""
+        """Look at a run from now on (at once if `is_due_now`); its ref is updated when it is followed already."""
         known = self._group_of.get(key)
         if known is not None:
             member = known.members[key]
@@ -99,14 +100,18 @@ class Follower:
                 return
             self.forget(key)
         group = self._groups.setdefault(
-            (connection, uses), Group(connection=connection, batch_size=batch_size, floor_s=floor_s)
+            (connection, uses, batch_size, floor_s),
+            Group(connection=connection, batch_size=batch_size, floor_s=floor_s),
         )
         member = Followed(
             key=key, attempt_no=attempt_no, ref=ref, since_s=now_s - elapsed_s, due_s=now_s, expected=expected
         )
         group.members[key] = member
         self._group_of[key] = group
-        self._schedule(group, member, now_s)
+        if is_due_now:
+            heapq.heappush(group.heap, (now_s, key))
+        else:
+            self._schedule(group, member, now_s)
 
     def forget(self, key: Key) -> None:
         """Look no more."""

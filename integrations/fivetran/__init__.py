@@ -33,7 +33,7 @@ _CAPABILITIES = Capabilities(
     needs_baseline=True,
     cancel=CancelSupport.NONE,
     batch_size=1000,
-    poll_floor_s=15.0,
+    poll_floor_s=5.0,
     settle_window_s=120.0,
     is_exclusive=True,
 )

@@ -33,9 +33,11 @@ class Connection(Settings):
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, hide_input_in_errors=True)
 
-    url: SecretStr = Field(
-        description="SQLAlchemy URL: sqlite:///file.db, duckdb:///file.duckdb or postgresql://user:password@host/name; "
-        "a relative file lies in the project's folder."
+    duckdb: str | None = Field(default=None, description="A DuckDB file; a relative one lies in the project's folder.")
+    sqlite: str | None = Field(default=None, description="A SQLite file; a relative one lies in the project's folder.")
+    url: SecretStr | None = Field(
+        default=None,
+        description="A SQLAlchemy URL, as a secret: postgresql://user:password@host/name, or that of a file.",
     )
     connect_timeout_s: int = Field(default=10, ge=2, le=120, description="Limit for connecting, in seconds.")
     max_queries: int = Field(default=4, ge=1, le=32, description="How many gates may query at once.")
@@ -45,7 +47,9 @@ class Connection(Settings):
 
     @field_validator("url")
     @classmethod
-    def _can_be_read_only(cls, value: SecretStr) -> SecretStr:
+    def _can_be_read_only(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is None:
+            return None
         try:
             url = make_url(value.get_secret_value())
         except (ArgumentError, ValueError):
@@ -59,6 +63,19 @@ class Connection(Settings):
             if url.query:
                 raise ValueError(f"a {dialect} URL takes no options here: the file is opened read-only")
         return value
+
+    @model_validator(mode="after")
+    def _one_database(self) -> Self:
+        if sum(one is not None for one in (self.duckdb, self.sqlite, self.url)) != 1:
+            raise ValueError("give exactly one of `duckdb`, `sqlite` and `url`")
+        return self
+
+    @property
+    def address(self) -> str:
+        """The database's SQLAlchemy URL; may hold a password."""
+        if self.url is not None:
+            return self.url.get_secret_value()
+        return f"duckdb:///{self.duckdb}" if self.duckdb is not None else f"sqlite:///{self.sqlite}"
 
 
 class Assertion(Settings):

@@ -33,7 +33,7 @@ def _harness(name: str, folder: Path, settings: Mapping[str, Json], *, dialect: 
         start_path="^$",
         read_path="^$",
         words={"passed": ExternalState.SUCCEEDED, "failed": ExternalState.FAILED},
-        secret=connection.url.get_secret_value(),
+        secret=connection.address,
         pass_time=clock.advance,
         extra={"has_wire": False, "has_remote_check": False, "has_running": False},
     )

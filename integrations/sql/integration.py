@@ -58,7 +58,7 @@ class SqlIntegration:
     """One database."""
 
     def __init__(self, context: Context, connection: Connection) -> None:
-        url = connection.url.get_secret_value()
+        url = connection.address
         self._context = context
         self._connection = connection
         self._database = Database(

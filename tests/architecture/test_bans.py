@@ -70,6 +70,7 @@ BANS = (
             "conductor/loader/secrets.py",
             "conductor/config.py",
             "conductor/sdk/child.py",
+            "pipelines/demo/__main__.py",
             _SUPERVISOR,
             _SCRIPTS,
             "tests/*",
