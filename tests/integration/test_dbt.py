@@ -23,7 +23,6 @@ from integrations.dbt.config import Connection
 from integrations.dbt.integration import Dbt, build
 
 pytestmark = [
-    pytest.mark.slow,
     pytest.mark.skipif(importlib.util.find_spec("dbt") is None, reason="dbt-core is not installed (extra `dbt`)"),
     pytest.mark.xdist_group("dbt"),
 ]
