@@ -88,7 +88,7 @@ def apply(draft: Draft, event: AttemptEvent) -> None:  # noqa: C901 - it only di
 
 
 def _prepared(draft: Draft, event: Prepared, attempt: Attempt) -> None:
-    if attempt.state is not AttemptState.INTENDED or attempt.baseline is not None:
+    if not _waits_for_baseline(draft, event.node, attempt):
         return
     if event.baseline.is_busy:
         _busy(draft, event.node, attempt, event.baseline.running, "something is running there already")
@@ -96,8 +96,13 @@ def _prepared(draft: Draft, event: Prepared, attempt: Attempt) -> None:
     draft.set_attempt(event.node, baseline=event.baseline, refusals=0, error=None)
 
 
+def _waits_for_baseline(draft: Draft, node: str, attempt: Attempt) -> bool:
+    is_needed = draft.node_plan(node).capabilities.needs_baseline
+    return is_needed and attempt.state is AttemptState.INTENDED and attempt.baseline is None
+
+
 def _prepare_failed(draft: Draft, event: PrepareFailed, attempt: Attempt) -> None:
-    if attempt.state is not AttemptState.INTENDED or attempt.baseline is not None:
+    if not _waits_for_baseline(draft, event.node, attempt):
         return
     if event.is_definite or _is_refused_out(attempt, event.error):
         _end(draft, event.node, Outcome.REJECTED, Cause.REJECTED, event.error)

@@ -530,7 +530,7 @@ _HEARD = {
 def _in_phase(phase: str) -> World:
     match phase:
         case "intended":
-            return _world(TAGGED)
+            return _world(WINDOWED)
         case "sending":
             return _world(TAGGED).permit()
         case "ambiguous":

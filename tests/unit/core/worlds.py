@@ -30,7 +30,7 @@ from conductor.core.events import (
 from conductor.core.owed import next_wake, outstanding
 from conductor.core.plan import NodePlan, Plan, Rendered
 from conductor.core.run import Attempt, NodeRun, Run, Subject, Transition, Trigger
-from conductor.core.states import NodeState
+from conductor.core.states import AttemptState, NodeState
 from conductor.core.step import new_run, step
 from conductor.core.vendor import (
     Baseline,
@@ -273,9 +273,20 @@ def check_step(before: Run, made: Step) -> None:
         _check_node(node)
 
 
+_SHOWN = {
+    AttemptState.INTENDED: NodeState.QUEUED,
+    AttemptState.SENDING: NodeState.RUNNING,
+    AttemptState.AMBIGUOUS: NodeState.RUNNING,
+    AttemptState.RUNNING: NodeState.RUNNING,
+    AttemptState.UNKNOWN: NodeState.HELD,
+}
+
+
 def _check_node(node: NodeRun) -> None:
     has_open_attempt = node.attempt is not None and node.attempt.outcome is None
     is_open = node.state in {NodeState.QUEUED, NodeState.RUNNING, NodeState.HELD}
+    if node.attempt is not None and is_open:
+        assert node.state is _SHOWN[node.attempt.state], f"{node.id} is {node.state}, its attempt {node.attempt.state}"
     assert has_open_attempt == is_open, f"{node.id} is {node.state} and its attempt is {node.attempt}"
     assert (node.ended_at is not None) == node.state.is_final
     assert (node.retry_at is not None) == (node.state is NodeState.RETRYING)
