@@ -14,6 +14,7 @@ from conductor.core.errors import ErrorClass, ErrorInfo, InvalidTransitionError
 from conductor.core.events import (
     Accepted,
     AttemptEvent,
+    Barred,
     Busy,
     CancelAnswered,
     CannotSee,
@@ -53,7 +54,7 @@ _CANNOT_SEE_FACTOR = 5.0
 """A look-up that cannot see goes on for this many settle windows before the start counts as unknown."""
 
 
-def apply(draft: Draft, event: AttemptEvent) -> None:  # noqa: C901 - it only dispatches
+def apply(draft: Draft, event: AttemptEvent) -> None:  # noqa: C901, PLR0912 - it only dispatches
     """Apply an answer to the attempt that it is about; answers to earlier attempts change nothing."""
     attempt = draft.nodes[event.node].attempt
     if attempt is None or attempt.no != event.attempt_no:
@@ -63,6 +64,8 @@ def apply(draft: Draft, event: AttemptEvent) -> None:  # noqa: C901 - it only di
             _prepared(draft, event, attempt)
         case PrepareFailed():
             _prepare_failed(draft, event, attempt)
+        case Barred():
+            _barred(draft, event, attempt)
         case Permitted():
             _permitted(draft, event, attempt)
         case Accepted():
@@ -108,6 +111,15 @@ def _prepare_failed(draft: Draft, event: PrepareFailed, attempt: Attempt) -> Non
         _end(draft, event.node, Outcome.REJECTED, Cause.REJECTED, event.error)
         return
     _wait_after_refusal(draft, event.node, attempt, event.error, event.retry_after_s)
+
+
+def _barred(draft: Draft, event: Barred, attempt: Attempt) -> None:
+    if attempt.state is not AttemptState.INTENDED:
+        return
+    if is_in_doubt(draft.node_plan(event.node), attempt):
+        look_up_instead(draft, event.node)
+    else:
+        _end(draft, event.node, Outcome.REJECTED, Cause.REJECTED, event.error)
 
 
 def _permitted(draft: Draft, event: Permitted, attempt: Attempt) -> None:

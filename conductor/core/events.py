@@ -12,6 +12,7 @@ from conductor.core.vendor import Baseline, ExternalRef, Observation
 __all__ = [
     "Accepted",
     "AttemptEvent",
+    "Barred",
     "Begin",
     "Busy",
     "CancelAnswered",
@@ -73,6 +74,15 @@ class PrepareFailed:
     error: ErrorInfo
     is_definite: bool
     retry_after_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Barred:
+    """Its connection has been stopped for too long (bad credentials, a missing secret); nothing was sent."""
+
+    node: str
+    attempt_no: int
+    error: ErrorInfo
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,6 +267,7 @@ class Resume:
 AttemptEvent = (
     Prepared
     | PrepareFailed
+    | Barred
     | Permitted
     | Accepted
     | Rejected

@@ -81,6 +81,16 @@ class Capacity:
         """The connections on which something waits for its turn; empty when nothing can have changed."""
         return {want.connection for want in self._wants.values()} if self._is_stale else set()
 
+    def connection_of(self, key: Key) -> str:
+        """The connection on which somebody waits for a turn."""
+        return self._wants[key].connection
+
+    def wanting_on(self, connections: Mapping[str, str]) -> list[Key]:
+        """Who waits for a turn on one of these connections."""
+        if not connections:
+            return []
+        return sorted(key for key, want in self._wants.items() if want.connection in connections)
+
     @property
     def is_held_back(self) -> bool:
         """Somebody waits only because nothing could be sent just now: look again soon."""

@@ -49,6 +49,7 @@ class Opened:
 @dataclass(slots=True, kw_only=True)
 class _Closed:
     why: str
+    since_s: float
     recheck_at_s: float
 
 
@@ -71,6 +72,7 @@ class Connections:
         self._project_dir = project_dir
         self._opened: dict[str, Opened] = {}
         self._closed: dict[str, _Closed] = {}
+        self._retired: list[Http] = []
         self.requests: Counter[tuple[str, str]] = Counter()
 
     def open(self, name: str) -> Opened | None:
@@ -132,12 +134,19 @@ class Connections:
         """Start nothing on the connection until a check succeeds."""
         if name not in self._closed:
             _log.warning("connection stopped", connection=name, why=self._redact(why))
-        self._closed[name] = _Closed(why=self._redact(why), recheck_at_s=self._clock.monotonic() + _RECHECK_S)
+        now_s = self._clock.monotonic()
+        since_s = self._closed[name].since_s if name in self._closed else now_s
+        self._closed[name] = _Closed(why=self._redact(why), since_s=since_s, recheck_at_s=now_s + _RECHECK_S)
 
     @property
     def closed(self) -> Mapping[str, str]:
         """Closed connection → why."""
         return {name: closed.why for name, closed in self._closed.items()}
+
+    def closed_for(self, patience_s: float) -> Mapping[str, str]:
+        """Connections that have been closed for at least `patience_s` seconds → why."""
+        before_s = self._clock.monotonic() - patience_s
+        return {name: closed.why for name, closed in self._closed.items() if closed.since_s <= before_s}
 
     def recheck_in_s(self) -> float | None:
         """Seconds until a closed connection is to be checked again; None when none is closed."""
@@ -152,6 +161,7 @@ class Connections:
         for name, closed in list(self._closed.items()):
             if closed.recheck_at_s > now_s:
                 continue
+            self._retire(name)
             health = await self.check(name)
             if health.is_ok:
                 del self._closed[name]
@@ -160,6 +170,12 @@ class Connections:
             else:
                 closed.recheck_at_s = self._clock.monotonic() + _RECHECK_S
         return is_any_open
+
+    def _retire(self, name: str) -> None:
+        """Build the connection anew when it is next used: its secrets may have been mended meanwhile."""
+        opened = self._opened.pop(name, None)
+        if opened is not None:
+            self._retired.extend(opened.clients)
 
     async def check(self, name: str) -> Health:
         """Try a connection. Never raises for what a vendor or a setting does."""
@@ -174,7 +190,8 @@ class Connections:
 
     async def aclose(self) -> None:
         """Close every client."""
-        for opened in self._opened.values():
-            for client in opened.clients:
-                await client.aclose()
-        self._opened.clear()
+        for name in list(self._opened):
+            self._retire(name)
+        for client in self._retired:
+            await client.aclose()
+        self._retired.clear()

@@ -136,6 +136,12 @@ class Desk:
                 self._preparing.add(key)
         return going
 
+    def barred(self, patience_s: float) -> list[tuple[Key, str]]:
+        """Starts whose connection has been stopped for longer than `patience_s` seconds, each with the reason."""
+        stopped = self._connections.closed_for(patience_s)
+        found = self._capacity.wanting_on(stopped)
+        return [(key, stopped[self._capacity.connection_of(key)]) for key in found]
+
     def take_later(self) -> list[tuple[str, Find | Cancel]]:
         """Look-ups and cancels that are owed since the last call."""
         later, self._later = self._later, []

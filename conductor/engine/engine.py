@@ -19,13 +19,15 @@ import structlog
 from conductor.core.errors import (
     ConductorError,
     ConflictError,
+    ErrorClass,
+    ErrorInfo,
     InvalidTransitionError,
     NotFoundError,
     RequestError,
     StoreError,
     StoreUnavailableError,
 )
-from conductor.core.events import AttemptEvent, Event, Observed, Permitted, Recovered, Wake
+from conductor.core.events import AttemptEvent, Barred, Event, Observed, Permitted, Recovered, Wake
 from conductor.core.owed import Start
 from conductor.core.plan import Plan
 from conductor.core.run import Run
@@ -58,12 +60,14 @@ class EngineSettings:
         sends_at_once: Starts and baselines on the wire at once, per connection.
         longest_wait_s: The loop looks around at least this often.
         commit_retry_s: How long to wait after a failed commit.
+        stopped_patience_s: How long starts wait for a stopped connection before their attempts end.
         stop_grace_s: How long a stop waits for starts on the wire.
     """
 
     sends_at_once: int = 64
     longest_wait_s: float = 30.0
     commit_retry_s: float = 0.5
+    stopped_patience_s: float = 300.0
     stop_grace_s: float = 35.0
 
 
@@ -316,6 +320,7 @@ class Engine:
         await self._take_answers(batch, now)
         self._take_time(batch, now)
         self._desk.look(self._runs, now)
+        self._bar(batch, now)
         return _Tick(batch=batch, commands=commands, going=self._permit(batch, now))
 
     def _run_command(self, command: _Command, batch: Batch, now: datetime) -> None:
@@ -400,6 +405,14 @@ class Engine:
         self._desk.touch(run_id, made.changed if after.is_paused is before.is_paused else None)
         self._pipelines.note(after)
         return True
+
+    def _bar(self, batch: Batch, now: datetime) -> None:
+        """End starts whose connection nobody has mended in time: nothing was sent, and the node says why."""
+        for (run_id, node), why in self._desk.barred(self._settings.stopped_patience_s):
+            attempt = self._runs[run_id].nodes[node].attempt
+            assert attempt is not None
+            error = ErrorInfo(error_class=ErrorClass.AUTH, message=why)
+            self._apply(batch, run_id, Barred(node=node, attempt_no=attempt.no, error=error), now)
 
     def _permit(self, batch: Batch, now: datetime) -> list[Going]:
         """Whoever gets slots is permitted in this very commit."""
