@@ -269,8 +269,8 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "CND053": Code(
             title="the expression does not fit",
             explanation=(
-                "Tried on sample values of the declared types, the expression failed or gave a type that its "
-                "place does not take. CEL does not mix types: convert with `int()`, `double()` or `string()`."
+                "Tried on sample values of the declared types, the expression failed whatever the "
+                "values. CEL does not mix types: convert with `int()`, `double()` or `string()`."
             ),
         ),
         "CND054": Code(

@@ -26,6 +26,7 @@ __all__ = [
 _SHOWN = 120
 _SUGGESTIONS = 50
 _CANDIDATES = 2000
+_MOST = 2000
 _MASK = "•••"
 
 
@@ -71,6 +72,7 @@ class Report:
         self._found: list[Diagnostic] = []
         self._concealed: set[str] = set()
         self._suggestions = 0
+        self._has_errors = False
 
     def add(
         self,
@@ -93,13 +95,19 @@ class Report:
             help_text: As in `Diagnostic.help`.
             span: Offset and length in the file's text, where the place is known better than by `at`.
             severity: Where it differs from the code's own.
+
+        After two thousand no more are kept: nobody reads them, and a hostile file could hold a million.
         """
+        severity = severity or Severity(CODES[code].severity)
+        self._has_errors |= severity is Severity.ERROR
+        if len(self._found) >= _MOST:
+            return
         place = self.source.place_of_span(*span) if span else self.source.place(at, on_key=on_key)
         where = f"{self.source.path} ({'.'.join(map(str, at))})" if not place.line and at else self.source.path
         self._found.append(
             Diagnostic(
                 code=code,
-                severity=severity or Severity(CODES[code].severity),
+                severity=severity,
                 message=printable(message),
                 path=where,
                 line=place.line,
@@ -122,7 +130,7 @@ class Report:
 
     def has_errors(self) -> bool:
         """True when what was read cannot be used."""
-        return has_errors(self._found)
+        return self._has_errors
 
     def diagnostics(self) -> tuple[Diagnostic, ...]:
         """All of them once, by position."""

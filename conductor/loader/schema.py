@@ -19,6 +19,7 @@ _DURATION_TEXT: dict[str, Json] = {
     "description": "A duration such as `45m`.",
     "pattern": "^[0-9dhms]+$",
 }
+_BY_NAME = frozenset({"properties", "$defs", "patternProperties"})
 _SHORTHANDS: Mapping[str, Json] = {
     "Retries": {"type": "integer", "minimum": 0, "description": "Further attempts after the first."},
     "Timeout": _DURATION_TEXT,
@@ -98,12 +99,13 @@ def _or_expression(body: dict[str, Json]) -> dict[str, Json]:
 
 def _drop_defaults(schema: Json) -> None:
     """Defaults are dumped in the model's own form (seconds, objects), which is not how they are written."""
-    stack = [schema]
+    stack: list[tuple[Json, bool]] = [(schema, True)]
     while stack:
-        item = stack.pop()
+        item, is_schema = stack.pop()
         if isinstance(item, dict):
-            if not isinstance(item.get("default"), str | bool | int | type(None)) or "default" not in item:
-                item.pop("default", None) if "type" in item or "$ref" in item or "anyOf" in item else None
-            stack.extend(item.values())
+            if is_schema and not isinstance(item.get("default"), str | bool | int | None):
+                del item["default"]
+            # Below these words stand names that users chose; one of them may be "default".
+            stack.extend((inner, not (is_schema and word in _BY_NAME)) for word, inner in item.items())
         elif isinstance(item, list):
-            stack.extend(item)
+            stack.extend((inner, True) for inner in item)

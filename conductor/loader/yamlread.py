@@ -35,6 +35,7 @@ _FLOAT = re.compile(
 _NUMERIC_START = frozenset("-+.0123456789")
 _LARGEST = 2**63
 _LONGEST_NUMBER = 40
+_MOST_PROBLEMS = 100
 _PARSER: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -101,6 +102,7 @@ class _Builder:
         self._stack: list[_Frame] = []
         self._count = 0
         self._documents = 0
+        self._problems = 0
         self._result: tuple[Json, Mark] | None = None
 
     def read(self, text: str) -> tuple[Json, Mark]:
@@ -221,7 +223,11 @@ class _Builder:
 
     def _problem(self, code: str, message: str, event: yaml.Event, help_text: str) -> None:
         start = event.start_mark.index
+        self._problems += 1
         self._report.add(code, message, span=(start, max(1, event.end_mark.index - start)), help_text=help_text)
+
+        if self._problems >= _MOST_PROBLEMS:
+            raise _Stop
 
     def _fatal(self, code: str, message: str, event: yaml.Event, help_text: str) -> None:
         self._problem(code, message, event, help_text)
