@@ -31,7 +31,7 @@ NODE_WORDS: Mapping[str, str] = _table(
         "use `trigger_rule`": "triggerrules rule runcondition",
         "give values in `with`, from `params` by `${{ params.name }}`": "env environment variables vars",
         "use `uses: command.run` and put the command in `with`": "script run command cmd bash shell",
-        "use `uses: sql.execute` and put the statement in `with`": "sql query",
+        "the statement stands in `with` of a node that `uses: sql.<operation>`": "sql query",
         "a node is named by its key under `nodes`; use `description` for a text": "name id taskid label",
         "use `pools: [name]`": "pool poolslots queue",
         "use `connection`, a name in connections.yml; a vendor's id stands in `with`": (
