@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from conductor.core.run import Attempt, Run, Transition
+from conductor.core.run import Attempt, Run, Subject, Transition
+from conductor.core.states import AttemptState, Outcome
 from conductor.core.step import Step
 
 __all__ = ["Batch", "RunChange"]
@@ -52,8 +53,14 @@ class Batch:
         return bool(self.runs or self.cursors or self.paused or self.drops or self.durations)
 
     def add(self, before: Run | None, made: Step) -> Run:
-        """Take what a step made of `before` (None for a new run). Returns the run to go on with."""
+        """Take what a step made of `before` (None for a new run). Returns the run to go on with.
+
+        A step that changed nothing is not written.
+        """
         change = self.runs.get(made.run.id)
+        if change is None and made.run is before:
+            return made.run
+        last = before if change is None else change.after
         if change is None:
             revision = 1 if before is None else before.revision + 1
             change = RunChange(before=before, after=made.run)
@@ -66,6 +73,28 @@ class Batch:
         change.transitions.extend(made.transitions)
         for node in made.changed:
             attempt = after.nodes[node].attempt
-            if attempt is not None:
-                change.attempts[node, attempt.no] = attempt
+            if attempt is None:
+                continue
+            change.attempts[node, attempt.no] = attempt
+            replaced = last.nodes[node].attempt if last is not None else None
+            if replaced is not None and replaced.no != attempt.no and replaced.state is not AttemptState.ENDED:
+                change.attempts[node, replaced.no] = _ended(node, replaced, made.transitions)
         return after
+
+
+def _ended(node: str, attempt: Attempt, transitions: tuple[Transition, ...]) -> Attempt:
+    """An attempt that one step ended and replaced (a held node was retried): the step's run has only the new one."""
+    for row in transitions:
+        subject = (row.subject, row.node, row.attempt_no, row.after)
+        if subject == (Subject.ATTEMPT, node, attempt.no, AttemptState.ENDED.value):
+            outcome = Outcome(str(row.detail["outcome"]))
+            return replace(
+                attempt,
+                state=AttemptState.ENDED,
+                outcome=outcome,
+                ended_at=row.at,
+                find_at=None,
+                cancel_at=None,
+                not_before=None,
+            )
+    return attempt

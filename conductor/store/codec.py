@@ -1,16 +1,21 @@
 """Rows from values and values from rows. Nested parts are JSON; what is unset is left out; unknown fields are ignored.
 
-A body written by an older version must load: fields are only ever added, with defaults.
+A body written by an older version must load: fields are only ever added, with defaults. Nothing that a vendor says may
+stop a commit: text that a database cannot hold is replaced, and values that JSON cannot hold become text or null.
 """
 
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 from conductor.core.errors import ErrorClass, ErrorInfo
+from conductor.core.keys import digest
 from conductor.core.plan import Plan
 from conductor.core.run import Attempt, NodeRun, Run, Subject, Transition, Trigger
 from conductor.core.states import AttemptState, CancelCause, Cause, NodeState, Outcome, RunState
@@ -19,19 +24,25 @@ from conductor.core.vendor import Baseline, ExternalRef, ExternalState, Json
 __all__ = [
     "attempt_from_row",
     "attempt_row",
+    "external_key",
     "instant",
     "micros",
     "node_from_row",
     "node_row",
     "run_from_row",
     "run_row",
+    "storable",
+    "text_of",
     "transition_from_row",
     "transition_row",
 ]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_dumps = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+_LONGEST_KEY = 400
+"""Characters of an external id in the unique index, whose rows PostgreSQL limits to 2,704 bytes."""
 
 
 def micros(at: datetime | None) -> int | None:
@@ -42,6 +53,50 @@ def micros(at: datetime | None) -> int | None:
 def instant(value: int | None) -> datetime | None:
     """An instant from a table."""
     return None if value is None else _EPOCH + timedelta(microseconds=value)
+
+
+def storable(text: str) -> str:
+    """`text` with what PostgreSQL and UTF-8 cannot hold (NUL, lone surrogates) replaced by U+FFFD."""
+    if text.isascii() and "\x00" not in text:
+        return text
+    return _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def external_key(external_id: str) -> str:
+    """A vendor's id as the unique index keeps it: itself, or where it is too long its beginning and its digest."""
+    text = storable(external_id)
+    if len(text) <= _LONGEST_KEY:
+        return text
+    return f"{text[:_LONGEST_KEY]}…{digest(text)}"
+
+
+def text_of(value: object) -> str:
+    """`value` as JSON text that every database holds."""
+    try:
+        text = _encode(value)
+    except (TypeError, ValueError):
+        return _encode(_plain(value))
+    if "\\u0000" in text or (not text.isascii() and _UNSTORABLE.search(text)):
+        return _encode(_plain(value))
+    return text
+
+
+def _plain(value: object) -> Json:
+    match value:
+        case str():
+            return storable(str(value))
+        case None | bool() | int():
+            return value
+        case float():
+            return value if math.isfinite(value) else None
+        case Mapping():
+            return {storable(str(key)): _plain(part) for key, part in value.items()}
+        case list() | tuple():
+            return [_plain(part) for part in value]
+        case AbstractSet():
+            return sorted((_plain(part) for part in value), key=str)
+        case _:
+            return storable(str(value))
 
 
 _ATTEMPT_INSTANTS = (
@@ -59,18 +114,19 @@ _ATTEMPT_INSTANTS = (
     "cancel_at",
     "ended_at",
 )
-_ATTEMPT_PLAIN = (
-    "scope",
-    "send_no",
-    "refusals",
-    "find_no",
-    "adopted",
-    "seen_word",
-    "seen_message",
-    "progress",
-    "marker",
-    "cancel_no",
-)
+_ATTEMPT_PLAIN: dict[str, Json] = {
+    "scope": "",
+    "send_no": 0,
+    "refusals": 0,
+    "find_no": 0,
+    "adopted": "",
+    "seen_word": "",
+    "seen_message": None,
+    "progress": None,
+    "marker": "",
+    "cancel_no": 0,
+}
+"""What is kept as it is, with the default that is left out."""
 
 
 def attempt_row(run: Run, node: str, attempt: Attempt) -> dict[str, Any]:
@@ -80,9 +136,9 @@ def attempt_row(run: Run, node: str, attempt: Attempt) -> dict[str, Any]:
         at = getattr(attempt, name)
         if at is not None:
             body[name] = (at - _EPOCH) // _MICROSECOND
-    for name in _ATTEMPT_PLAIN:
+    for name, default in _ATTEMPT_PLAIN.items():
         value = getattr(attempt, name)
-        if value:
+        if value != default:
             body[name] = value
     for name, ref in (("resume", attempt.resume), ("ref", attempt.ref)):
         if ref is not None:
@@ -110,8 +166,8 @@ def attempt_row(run: Run, node: str, attempt: Attempt) -> dict[str, Any]:
         "state": attempt.state.value,
         "outcome": attempt.outcome.value if attempt.outcome else None,
         "connection": run.plan.nodes[node].connection,
-        "external_id": attempt.ref.id if attempt.ref else None,
-        "body": _dumps(body),
+        "external_id": external_key(attempt.ref.id) if attempt.ref else None,
+        "body": text_of(body),
     }
 
 
@@ -170,7 +226,7 @@ def node_row(run_id: str, node: NodeRun) -> dict[str, Any]:
         "node": node.id,
         "state": node.state.value,
         "attempts": node.attempts,
-        "body": _dumps(body) if body else "{}",
+        "body": text_of(body) if body else "{}",
     }
 
 
@@ -210,9 +266,9 @@ def run_row(run: Run, *, wake_at: datetime | None) -> dict[str, Any]:
         "revision": run.revision,
         "epoch": run.epoch,
         "seq": run.seq,
-        "actor": run.actor,
-        "reason": run.reason,
-        "params": _dumps(dict(run.params)),
+        "actor": storable(run.actor),
+        "reason": storable(run.reason),
+        "params": text_of(dict(run.params)),
     }
 
 
@@ -256,7 +312,7 @@ def transition_row(run_id: str, transition: Transition) -> dict[str, Any]:
         "before": transition.before,
         "after": transition.after,
         "cause": transition.cause.value,
-        "detail": _dumps(dict(transition.detail)) if transition.detail else "{}",
+        "detail": text_of(dict(transition.detail)) if transition.detail else "{}",
     }
 
 

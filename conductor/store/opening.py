@@ -4,27 +4,44 @@ from __future__ import annotations
 
 import fcntl
 import os
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
+from urllib.parse import quote
 
-from sqlalchemy import Engine, create_engine, event, inspect, text
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.pool import StaticPool
 
-from conductor.core.errors import ConflictError, SchemaVersionError, StoreError, StoreUnavailableError
+from conductor.core.errors import ConflictError, SchemaVersionError, StoreError
+from conductor.store.explain import explained
 from conductor.store.schema import HEAD
 
-__all__ = ["FileLock", "explained", "migrate", "open_engine", "schema_version"]
+__all__ = [
+    "FileLock",
+    "file_system",
+    "migrate",
+    "one_at_a_time",
+    "open_engine",
+    "parse_url",
+    "schema_version",
+    "sqlite_path",
+]
 
 _POSTGRESQL_TIMEOUTS_MS = {
     "idle_in_transaction_session_timeout": 3000,
     "lock_timeout": 5000,
     "statement_timeout": 30000,
 }
-_NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs"})
+_NETWORK_FILE_SYSTEMS = frozenset(
+    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "lustre", "glusterfs"}
+    | {"fuse.sshfs", "fuse.ceph", "fuse.glusterfs", "fuse.s3fs", "fuse.gcsfuse", "fuse.rclone"}
+)
+_ADVISORY_LOCK = 1_128_353_860
+"""Any number that no other program takes in the same PostgreSQL database."""
 
 
 class FileLock:
@@ -39,12 +56,17 @@ class FileLock:
 
         Raises:
             ConflictError: Another process has it.
+            StoreError: The file system does not let us.
         """
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        file = self._path.open("a+", encoding="utf-8")
+        with _file_work(self._path):
+            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            file = os.fdopen(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), "a+", encoding="utf-8")
+            self._take(file)
+
+    def _take(self, file: TextIO) -> None:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             file.seek(0)
             owner = file.read().strip() or "unknown"
             file.close()
@@ -69,64 +91,96 @@ class FileLock:
         path = database.with_name(database.name + ".lock")
         if not path.exists():
             return False
-        with path.open("a+", encoding="utf-8") as file:
+        # Shared, so that two who ask at the same time do not take each other for the writer.
+        with _file_work(path), path.open("rb") as file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
                 return True
         return False
 
 
-def open_engine(url: str, *, is_read_only: bool = False) -> Engine:
-    """An engine with one connection.
+@contextmanager
+def _file_work(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"the store's file {path} cannot be used: {error.strerror or error}; check the path and its permissions"
+        ) from error
+
+
+def parse_url(url: str) -> URL:
+    """The parts of a database URL.
 
     Raises:
-        StoreError: The URL is wrong, its driver is missing, or the file lies on a network file system.
-        StoreUnavailableError: The database does not answer.
+        StoreError: It is none, or of a database that is not supported.
     """
     try:
         parsed = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         raise StoreError("the store's URL is not a database URL: write sqlite:///path or postgresql://…") from None
-    if parsed.get_backend_name() == "sqlite":
-        return _open_sqlite(parsed, is_read_only=is_read_only)
-    if parsed.get_backend_name() == "postgresql":
-        return _open_postgresql(parsed)
-    raise StoreError(f"the store's database {parsed.get_backend_name()!r} is not supported: use sqlite or postgresql")
+    backend = parsed.get_backend_name()
+    if backend not in {"sqlite", "postgresql"}:
+        raise StoreError(f"the store's database {backend!r} is not supported: use sqlite or postgresql")
+    return parsed
 
 
-def _open_sqlite(url: URL, *, is_read_only: bool) -> Engine:
-    path = Path(url.database or "")
+def sqlite_path(url: URL) -> Path:
+    """The file of a SQLite URL.
+
+    Raises:
+        StoreError: It names none: what is in memory only would forget its starts.
+    """
+    if not url.database or url.database == ":memory:":
+        raise StoreError("the store's URL names no file: write sqlite:///path, a start must outlive the process")
+    return Path(url.database)
+
+
+def open_engine(url: URL, *, is_read_only: bool = False) -> Engine:
+    """An engine with one connection.
+
+    Raises:
+        StoreError: The driver is missing, the file cannot be used, or it lies on a network file system.
+        StoreUnavailableError: The database does not answer.
+    """
+    if url.get_backend_name() == "sqlite":
+        return _open_sqlite(sqlite_path(url), is_read_only=is_read_only)
+    return _open_postgresql(url, is_read_only=is_read_only)
+
+
+def _open_sqlite(path: Path, *, is_read_only: bool) -> Engine:
     if not is_read_only:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        _refuse_network(path)
-        if not path.exists():
+        with _file_work(path):
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _refuse_network(path)
             path.touch(mode=0o600)
     elif not path.exists():
         raise StoreError(f"there is no database at {path} yet: it is made by the first run")
     mode = "ro" if is_read_only else "rw"
-    engine = create_engine(
-        f"sqlite:///file:{path}?mode={mode}&uri=true",
-        poolclass=StaticPool,
-        connect_args={"check_same_thread": False, "timeout": 10.0, "isolation_level": None},
-    )
+    address = f"file:{quote(str(path))}?mode={mode}"
+
+    def _connect() -> sqlite3.Connection:
+        return sqlite3.connect(address, uri=True, check_same_thread=False, timeout=10.0, isolation_level=None)
+
+    engine = create_engine("sqlite://", creator=_connect, poolclass=StaticPool)
 
     @event.listens_for(engine, "connect")
     def _pragmas(connection: Any, _record: object) -> None:
-        cursor = connection.cursor()
-        cursor.execute("PRAGMA busy_timeout=10000")
         if not is_read_only:
-            cursor.execute("PRAGMA journal_mode=WAL")
-            cursor.execute("PRAGMA synchronous=FULL")
-            cursor.execute("PRAGMA foreign_keys=ON")
-        cursor.close()
+            connection.execute("PRAGMA journal_mode=WAL").close()
+            connection.execute("PRAGMA synchronous=FULL").close()
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Any) -> None:
         connection.exec_driver_sql("BEGIN" if is_read_only else "BEGIN IMMEDIATE")
 
     if not is_read_only:
-        _read_back(engine, path)
+        try:
+            _read_back(engine, path)
+        except BaseException:
+            engine.dispose()
+            raise
     return engine
 
 
@@ -146,18 +200,33 @@ def _refuse_network(path: Path) -> None:
     mounts = Path("/proc/mounts")
     if not mounts.exists():
         return
-    best, kind = "", ""
-    folder = str(path.parent.resolve())
-    for line in mounts.read_text(encoding="utf-8", errors="replace").splitlines():
-        fields = line.split()
-        point = fields[1]
-        if (folder == point or folder.startswith(point.rstrip("/") + "/")) and len(point) >= len(best):
-            best, kind = point, fields[2]
+    kind = file_system(path.resolve().parent, mounts.read_text(encoding="utf-8", errors="replace"))
     if kind in _NETWORK_FILE_SYSTEMS:
         raise StoreError(f"the database {path} lies on a network file system ({kind}): use a local disk or PostgreSQL")
 
 
-def _open_postgresql(url: URL) -> Engine:
+def file_system(folder: Path, mounts: str) -> str:
+    """The kind of file system that `folder` lies on, by the text of `/proc/mounts`; empty when it names none.
+
+    Source: https://man7.org/linux/man-pages/man5/fstab.5.html (spaces and the like are written in octal).
+    """
+    best, kind = -1, ""
+    for line in mounts.splitlines():
+        fields = line.split(" ")
+        if len(fields) < 3:
+            continue
+        point = fields[1]
+        for octal, plain in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+            point = point.replace(octal, plain)
+        if folder.is_relative_to(point) and len(point) >= best:
+            best, kind = len(point), fields[2]
+    return kind
+
+
+def _open_postgresql(url: URL, *, is_read_only: bool) -> Engine:
+    settings: dict[str, int | str] = dict(_POSTGRESQL_TIMEOUTS_MS)
+    if is_read_only:
+        settings["default_transaction_read_only"] = "on"
     try:
         return create_engine(
             url.set(drivername="postgresql+psycopg"),
@@ -166,40 +235,18 @@ def _open_postgresql(url: URL) -> Engine:
                 "connect_timeout": 10,
                 "application_name": "conductor",
                 "prepare_threshold": None,
-                "target_session_attrs": "read-write",
-                "options": " ".join(f"-c {name}={value}" for name, value in _POSTGRESQL_TIMEOUTS_MS.items()),
+                "target_session_attrs": "any" if is_read_only else "read-write",
+                "options": " ".join(f"-c {name}={value}" for name, value in settings.items()),
             },
         )
     except (NoSuchModuleError, ModuleNotFoundError):
         raise StoreError("PostgreSQL needs its driver: pip install 'conductor-mds[postgres]'") from None
 
 
-@contextmanager
-def explained(name: str) -> Iterator[None]:
-    """Turn a driver's errors into ours.
-
-    Raises:
-        StoreUnavailableError: Locked, full, or not answering: waiting may help; nothing was written.
-        StoreError: Broken: waiting does not help, the process must stop and read the disk again.
-    """
-    try:
-        yield
-    except DBAPIError as error:
-        words = str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else type(error.orig).__name__
-        if "disk i/o error" in words.lower() or "malformed" in words.lower():
-            raise StoreError(
-                f"the database {name} failed: {words}; stop, check the disk, and start again: nothing was acknowledged"
-            ) from error
-        if error.connection_invalidated or _is_waitable(words, error):
-            raise StoreUnavailableError(f"the database {name} is not available: {words}; trying again") from error
-        raise StoreError(f"the database {name} refused a statement: {words}") from error
-    except SQLAlchemyError as error:
-        raise StoreError(f"the database {name} failed: {error}") from error
-
-
-def _is_waitable(words: str, error: DBAPIError) -> bool:
-    told = ("full", "locked", "busy", "connection", "timeout", "starting up", "shutting down", "serialize", "deadlock")
-    return any(word in words.lower() for word in told) or type(error.orig).__name__ == "OperationalError"
+def one_at_a_time(connection: Connection) -> None:
+    """Until this transaction ends, hold other processes off that migrate or open the same PostgreSQL database."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
 
 
 def schema_version(engine: Engine) -> str | None:
@@ -232,5 +279,6 @@ def migrate(engine: Engine, *, to: str = "head") -> None:
     config.set_main_option("script_location", "conductor.store:migrations")
     config.set_main_option("path_separator", "os")
     with engine.begin() as connection:
+        one_at_a_time(connection)
         config.attributes["connection"] = connection
         command.upgrade(config, to)

@@ -6,8 +6,10 @@ Every method raises `StoreUnavailableError` when waiting may help and `StoreErro
 from __future__ import annotations
 
 import json
+import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -15,10 +17,9 @@ from types import TracebackType
 from typing import Any, Self
 from uuid import uuid4  # noqa: TID251 - the one id that is not derived: it sets this installation apart
 
-from sqlalchemy import Engine, Select, and_, func, insert, or_, select, tuple_, update
-from sqlalchemy.engine import make_url
+from sqlalchemy import Connection, Engine, Select, and_, func, insert, or_, select, tuple_, update
 
-from conductor.core.errors import SchemaVersionError, StoreUnavailableError
+from conductor.core.errors import SchemaVersionError, StoreError, StoreUnavailableError
 from conductor.core.plan import Plan
 from conductor.core.run import Attempt, NodeRun, Run, Transition
 from conductor.core.states import RunState
@@ -27,13 +28,25 @@ from conductor.store import schema
 from conductor.store.batch import Batch
 from conductor.store.codec import (
     attempt_from_row,
+    external_key,
     instant,
     micros,
     node_from_row,
     run_from_row,
+    storable,
+    text_of,
     transition_from_row,
 )
-from conductor.store.opening import FileLock, explained, migrate, open_engine, schema_version
+from conductor.store.explain import explained
+from conductor.store.opening import (
+    FileLock,
+    migrate,
+    one_at_a_time,
+    open_engine,
+    parse_url,
+    schema_version,
+    sqlite_path,
+)
 from conductor.store.write import write_batch
 
 __all__ = ["JournalRow", "PipelineRow", "RunRow", "Store"]
@@ -110,7 +123,7 @@ class Store:
     """One database. Open it once per process; close it when done."""
 
     def __init__(self, engine: Engine, *, name: str, lock: FileLock | None, epoch: int, install: str) -> None:
-        self._engine = engine
+        self._opened: Engine | None = engine
         self._name = name
         self._lock = lock
         self.epoch = epoch
@@ -125,14 +138,15 @@ class Store:
             SchemaVersionError: A newer Conductor wrote it, or (read-only) it is not migrated yet.
             StoreError: It cannot be used as it is.
         """
-        parsed = make_url(url) if "://" in url else None
+        parsed = parse_url(url)
+        name = parsed.render_as_string(hide_password=True)
         lock: FileLock | None = None
-        if parsed is not None and parsed.get_backend_name() == "sqlite" and not is_read_only:
-            lock = FileLock(Path(parsed.database or ""))
+        engine: Engine | None = None
+        if parsed.get_backend_name() == "sqlite" and not is_read_only:
+            lock = FileLock(sqlite_path(parsed))
             lock.acquire()
         try:
-            engine = open_engine(url, is_read_only=is_read_only)
-            name = parsed.render_as_string(hide_password=True) if parsed is not None else url
+            engine = open_engine(parsed, is_read_only=is_read_only)
             with explained(name):
                 if is_read_only:
                     _require_head(engine, name)
@@ -140,16 +154,26 @@ class Store:
                     migrate(engine)
                 epoch, install = _identity(engine, is_read_only=is_read_only)
         except BaseException:
+            if engine is not None:
+                engine.dispose()
             if lock is not None:
                 lock.release()
             raise
         return cls(engine, name=name, lock=lock, epoch=epoch, install=install)
 
     def close(self) -> None:
-        """Close the connection and let another process write."""
-        self._engine.dispose()
+        """Close the connection and let another process write. Whatever is asked afterwards raises `StoreError`."""
+        if self._opened is not None:
+            self._opened.dispose()
+            self._opened = None
         if self._lock is not None:
             self._lock.release()
+
+    @property
+    def _engine(self) -> Engine:
+        if self._opened is None:
+            raise StoreError(f"the store {self._name} is closed: open it again")
+        return self._opened
 
     def __enter__(self) -> Self:
         return self
@@ -167,6 +191,8 @@ class Store:
         Raises:
             StaleVersionError: Another writer was first; the batch is void.
         """
+        if not batch:
+            return
         with explained(self._name):
             if is_retry and self._is_committed(batch):
                 return
@@ -195,7 +221,7 @@ class Store:
                     row = {
                         "pipeline": plan.name,
                         "version": plan.version,
-                        "definition": json.dumps(plan.definition, ensure_ascii=False),
+                        "definition": text_of(plan.definition),
                         "created_at": micros(now),
                     }
                     connection.execute(insert(schema.versions), row)
@@ -237,7 +263,7 @@ class Store:
 
     def load(self, run_id: str, plan_of: PlanOf) -> Run | None:
         """One run with its nodes; None when there is none of that id."""
-        found = self._load(select(schema.runs).where(schema.runs.c.id == run_id), plan_of)
+        found = self._load(select(schema.runs).where(schema.runs.c.id == storable(run_id)), plan_of)
         return found[0] if found else None
 
     def take_over(self) -> None:
@@ -249,13 +275,15 @@ class Store:
     def adopt(self, run_id: str) -> None:
         """Make one ended run this process's own, so that it can be changed again."""
         with explained(self._name), self._engine.begin() as connection:
-            connection.execute(update(schema.runs).where(schema.runs.c.id == run_id).values(epoch=self.epoch))
+            connection.execute(update(schema.runs).where(schema.runs.c.id == storable(run_id)).values(epoch=self.epoch))
 
     def attempts(self, run_id: str) -> dict[str, list[Attempt]]:
         """Every attempt of a run, by node, first to last."""
         found: dict[str, list[Attempt]] = defaultdict(list)
         table = schema.attempts
-        for row in self._all(select(table).where(table.c.run_id == run_id).order_by(table.c.node, table.c.no)):
+        for row in self._all(
+            select(table).where(table.c.run_id == storable(run_id)).order_by(table.c.node, table.c.no)
+        ):
             found[row["node"]].append(attempt_from_row(row))
         return dict(found)
 
@@ -266,22 +294,26 @@ class Store:
         states: Sequence[RunState] = (),
         limit: int = 50,
         before: datetime | None = None,
+        before_id: str = "",
     ) -> list[RunRow]:
-        """Runs, newest first."""
+        """Runs, newest first. The next page is behind the last row's `created_at` and `id`."""
         table = schema.runs
         query = select(table).order_by(table.c.created_at.desc(), table.c.id.desc()).limit(limit)
         if pipeline is not None:
-            query = query.where(table.c.pipeline == pipeline)
+            query = query.where(table.c.pipeline == storable(pipeline))
         if states:
             query = query.where(table.c.state.in_([state.value for state in states]))
         if before is not None:
-            query = query.where(table.c.created_at < micros(before))
+            at = micros(before)
+            same = and_(table.c.created_at == at, table.c.id < before_id)
+            query = query.where(or_(table.c.created_at < at, same))
         return [_run_row(row) for row in self._all(query)]
 
     def find_runs(self, prefix: str, *, limit: int = 10) -> list[RunRow]:
         """Runs whose id begins with `prefix`, newest first."""
         table = schema.runs
-        query = select(table).where(table.c.id.startswith(prefix, autoescape=True)).order_by(table.c.created_at.desc())
+        found = table.c.id.startswith(storable(prefix).lower(), autoescape=True)
+        query = select(table).where(found).order_by(table.c.created_at.desc(), table.c.id.desc())
         return [_run_row(row) for row in self._all(query.limit(limit))]
 
     def journal(self, *, after: int = 0, run_id: str | None = None, limit: int = 1000) -> list[JournalRow]:
@@ -289,7 +321,7 @@ class Store:
         table = schema.journal
         query = select(table).where(table.c.id > after).order_by(table.c.id).limit(limit)
         if run_id is not None:
-            query = query.where(table.c.run_id == run_id)
+            query = query.where(table.c.run_id == storable(run_id))
         return [
             JournalRow(id=row["id"], run_id=row["run_id"], transition=transition_from_row(row))
             for row in self._all(query)
@@ -297,7 +329,8 @@ class Store:
 
     def taken(self, refs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], tuple[str, str, int]]:
         """Which (connection, external id) belong to an attempt already: → (run, node, attempt number)."""
-        asked = list(refs)
+        keys = {(connection, external_key(external_id)): (connection, external_id) for connection, external_id in refs}
+        asked = list(keys)
         found: dict[tuple[str, str], tuple[str, str, int]] = {}
         table = schema.attempts
         for start in range(0, len(asked), _CHUNK):
@@ -306,7 +339,7 @@ class Store:
                 tuple_(table.c.connection, table.c.external_id).in_(part)
             )
             for row in self._all(query):
-                found[row["connection"], row["external_id"]] = (row["run_id"], row["node"], row["no"])
+                found[keys[row["connection"], row["external_id"]]] = (row["run_id"], row["node"], row["no"])
         return found
 
     def durations(self, pipeline: str, *, most: int = 2000) -> dict[str, list[float]]:
@@ -340,40 +373,60 @@ class Store:
         """
         if self._engine.dialect.name != "sqlite":
             raise StoreUnavailableError("only SQLite is copied here: use pg_dump for PostgreSQL")
+        try:
+            # Made here, because SQLite would let everybody read it; VACUUM INTO fills an empty file.
+            os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        except OSError as error:
+            raise StoreError(f"the copy {target} cannot be made: {error.strerror}; name a new file") from error
         with explained(self._name), self._engine.connect() as connection:
             raw = connection.connection.dbapi_connection
             assert raw is not None
             raw.execute("VACUUM INTO ?", (str(target),))
 
     def _load(self, query: Select[*tuple[Any, ...]], plan_of: PlanOf) -> list[Run]:
-        rows = self._all(query.order_by(schema.runs.c.created_at, schema.runs.c.id))
+        nodes: dict[str, dict[str, NodeRun]] = {}
+        with self._snapshot() as connection:
+            rows = _all(connection, query.order_by(schema.runs.c.created_at, schema.runs.c.id))
+            for start in range(0, len(rows), _CHUNK):
+                nodes |= _nodes(connection, [row["id"] for row in rows[start : start + _CHUNK]])
         loaded: list[Run] = []
-        for start in range(0, len(rows), _CHUNK):
-            part = rows[start : start + _CHUNK]
-            nodes = self._nodes([row["id"] for row in part])
-            for row in part:
-                plan = plan_of(row["pipeline"], row["version"])
-                if plan is not None:
-                    loaded.append(run_from_row(row, plan=plan, nodes=nodes[row["id"]]))
+        for row in rows:
+            # Asked only now: it may read a definition from this very database.
+            plan = plan_of(row["pipeline"], row["version"])
+            if plan is not None:
+                loaded.append(run_from_row(row, plan=plan, nodes=nodes[row["id"]]))
         return loaded
 
-    def _nodes(self, run_ids: list[str]) -> dict[str, dict[str, NodeRun]]:
-        attempts, nodes = schema.attempts, schema.nodes
-        newest: dict[tuple[str, str], Attempt] = {}
-        joined = and_(
-            attempts.c.run_id == nodes.c.run_id, attempts.c.node == nodes.c.node, attempts.c.no == nodes.c.attempts
-        )
-        query = select(attempts).join(nodes, joined).where(attempts.c.run_id.in_(run_ids))
-        for row in self._all(query):
-            newest[row["run_id"], row["node"]] = attempt_from_row(row)
-        found: dict[str, dict[str, NodeRun]] = defaultdict(dict)
-        for row in self._all(select(nodes).where(nodes.c.run_id.in_(run_ids))):
-            found[row["run_id"]][row["node"]] = node_from_row(row, newest.get((row["run_id"], row["node"])))
-        return found
+    @contextmanager
+    def _snapshot(self) -> Iterator[Connection]:
+        """One moment of the database for several reads, whatever a writer does meanwhile."""
+        with explained(self._name), self._engine.connect() as connection:
+            if connection.dialect.name == "postgresql":
+                connection.execution_options(isolation_level="REPEATABLE READ")
+            yield connection
 
     def _all(self, query: Select[*tuple[Any, ...]]) -> list[dict[str, Any]]:
         with explained(self._name), self._engine.connect() as connection:
-            return [dict(row) for row in connection.execute(query).mappings()]
+            return _all(connection, query)
+
+
+def _all(connection: Connection, query: Select[*tuple[Any, ...]]) -> list[dict[str, Any]]:
+    return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def _nodes(connection: Connection, run_ids: list[str]) -> dict[str, dict[str, NodeRun]]:
+    attempts, nodes = schema.attempts, schema.nodes
+    newest: dict[tuple[str, str], Attempt] = {}
+    joined = and_(
+        attempts.c.run_id == nodes.c.run_id, attempts.c.node == nodes.c.node, attempts.c.no == nodes.c.attempts
+    )
+    query = select(attempts).join(nodes, joined).where(attempts.c.run_id.in_(run_ids))
+    for row in _all(connection, query):
+        newest[row["run_id"], row["node"]] = attempt_from_row(row)
+    found: dict[str, dict[str, NodeRun]] = defaultdict(dict)
+    for row in _all(connection, select(nodes).where(nodes.c.run_id.in_(run_ids))):
+        found[row["run_id"]][row["node"]] = node_from_row(row, newest.get((row["run_id"], row["node"])))
+    return found
 
 
 def _instant(value: int) -> datetime:
@@ -400,6 +453,11 @@ def _run_row(row: Mapping[str, Any]) -> RunRow:
 
 def _require_head(engine: Engine, name: str) -> None:
     found = schema_version(engine)
+    if found is not None and found > schema.HEAD:
+        raise SchemaVersionError(
+            f"the database {name} has schema {found} and this Conductor knows {schema.HEAD}: a newer version wrote it; "
+            "upgrade Conductor"
+        )
     if found != schema.HEAD:
         raise SchemaVersionError(
             f"the database {name} has schema {found or 'none'} and {schema.HEAD} is needed: run `conductor db upgrade`"
@@ -415,6 +473,7 @@ def _identity(engine: Engine, *, is_read_only: bool) -> tuple[int, str]:
             found = {row.key: row.value for row in connection.execute(select(table).where(keys))}
         return int(found.get("epoch", "0")), found.get("install", "")
     with engine.begin() as connection:
+        one_at_a_time(connection)
         found = {row.key: row.value for row in connection.execute(select(table).where(keys).with_for_update())}
         epoch = int(found.get("epoch", "0")) + 1
         if "install" not in found:
