@@ -1,10 +1,17 @@
-"""Writes one batch inside a transaction. Each update names the state it expects and the number of rows is checked."""
+"""Writes one batch inside a transaction. Each update names the state it expects and the number of rows is checked.
+
+The statements are compiled once per database and get their rows as they are: binding them through SQLAlchemy row by row
+took as long as everything else. So every value here must be one that the driver takes: text, numbers, booleans, None.
+"""
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, insert, update
+from sqlalchemy import Connection, Table, bindparam, insert, update
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.sql.dml import Insert, Update
 
 from conductor.core.errors import StaleVersionError
@@ -12,7 +19,7 @@ from conductor.core.owed import next_wake
 from conductor.core.run import Run
 from conductor.store import schema
 from conductor.store.batch import Batch, RunChange
-from conductor.store.codec import attempt_row, micros, node_row, run_row, transition_row
+from conductor.store.codec import attempt_row, micros, node_row, run_row, storable, transition_row
 
 __all__ = ["write_batch"]
 
@@ -41,12 +48,27 @@ _update_attempt: Update = (
     )
     .values({name: bindparam(f"v_{name}") for name in ("state", "outcome", "external_id", "body")})
 )
-_INSERTS: dict[str, Insert] = {
-    "runs": insert(schema.runs),
-    "node_runs": insert(schema.nodes),
-    "attempts": insert(schema.attempts),
-    "journal": insert(schema.journal),
-}
+_move_cursor: Update = (
+    update(schema.pipelines)
+    .where(schema.pipelines.c.name == bindparam("b_name"))
+    .values(cursor_at=bindparam("v_cursor_at"))
+)
+_pause: Update = (
+    update(schema.pipelines)
+    .where(schema.pipelines.c.name == bindparam("b_name"))
+    .values(is_paused=bindparam("v_is_paused"))
+)
+
+
+def _insert_into(table: Table) -> Insert:
+    """All columns but the row number, which the database gives."""
+    return insert(table).values({column.name: bindparam(column.name) for column in table.c if column.name != "id"})
+
+
+_insert_run: Insert = insert(schema.runs).values({column.name: bindparam(column.name) for column in schema.runs.c})
+_insert_node, _insert_attempt = _insert_into(schema.nodes), _insert_into(schema.attempts)
+_insert_journal, _insert_drop = _insert_into(schema.journal), _insert_into(schema.drops)
+_insert_duration = _insert_into(schema.durations)
 
 
 class _Rows:
@@ -73,13 +95,13 @@ def write_batch(connection: Connection, batch: Batch) -> None:
     rows = _Rows()
     for change in batch.runs.values():
         _collect(rows, change)
-    _insert(connection, "runs", rows.new_runs)
+    _insert(connection, _insert_run, rows.new_runs)
     _guarded(connection, _update_run, rows.runs, "run")
-    _insert(connection, "node_runs", rows.new_nodes)
+    _insert(connection, _insert_node, rows.new_nodes)
     _guarded(connection, _update_node, rows.nodes, "node")
     _guarded(connection, _update_attempt, rows.attempts, "attempt")
-    _insert(connection, "attempts", rows.new_attempts)
-    _insert(connection, "journal", rows.journal)
+    _insert(connection, _insert_attempt, rows.new_attempts)
+    _insert(connection, _insert_journal, rows.journal)
     _write_rest(connection, batch)
 
 
@@ -131,15 +153,23 @@ def _committed_state(before: Run | None, node: str, no: int) -> str | None:
     return attempt.state.value if attempt is not None and attempt.no == no else None
 
 
-def _insert(connection: Connection, table: str, rows: list[dict[str, Any]]) -> None:
+@cache
+def _sql(statement: Insert | Update, dialect: str) -> str:
+    """The statement's text with named parameters, as the driver takes it."""
+    if dialect == "sqlite":
+        return str(statement.compile(dialect=SQLiteDialect_pysqlite(paramstyle="named")))
+    return str(statement.compile(dialect=PGDialect_psycopg()))  # type: ignore[no-untyped-call]
+
+
+def _insert(connection: Connection, statement: Insert, rows: list[dict[str, Any]]) -> None:
     if rows:
-        connection.execute(_INSERTS[table], rows)
+        connection.exec_driver_sql(_sql(statement, connection.dialect.name), rows)
 
 
 def _guarded(connection: Connection, statement: Update, rows: list[dict[str, Any]], what: str) -> None:
     if not rows:
         return
-    result = connection.execute(statement, rows)
+    result = connection.exec_driver_sql(_sql(statement, connection.dialect.name), rows)
     if result.rowcount != len(rows):
         raise StaleVersionError(
             f"{len(rows) - result.rowcount} of {len(rows)} {what} rows were changed by another writer: "
@@ -148,21 +178,16 @@ def _guarded(connection: Connection, statement: Update, rows: list[dict[str, Any
 
 
 def _write_rest(connection: Connection, batch: Batch) -> None:
-    pipelines = schema.pipelines
-    for name, cursor_at in batch.cursors.items():
-        connection.execute(update(pipelines).where(pipelines.c.name == name).values(cursor_at=micros(cursor_at)))
-    for name, is_paused in batch.paused.items():
-        connection.execute(update(pipelines).where(pipelines.c.name == name).values(is_paused=is_paused))
-    if batch.drops:
-        connection.execute(
-            insert(schema.drops),
-            [
-                {"pipeline": pipeline, "until_at": micros(until), "slots": slots, "reason": reason}
-                for pipeline, until, slots, reason in batch.drops
-            ],
-        )
-    if batch.durations:
-        connection.execute(
-            insert(schema.durations),
-            [{"pipeline": pipeline, "node": node, "seconds": seconds} for pipeline, node, seconds in batch.durations],
-        )
+    cursors = [{"b_name": name, "v_cursor_at": micros(at)} for name, at in batch.cursors.items()]
+    _guarded(connection, _move_cursor, cursors, "pipeline")
+    paused = [{"b_name": name, "v_is_paused": is_paused} for name, is_paused in batch.paused.items()]
+    _guarded(connection, _pause, paused, "pipeline")
+    drops = [
+        {"pipeline": pipeline, "until_at": micros(until), "slots": slots, "reason": storable(reason)}
+        for pipeline, until, slots, reason in batch.drops
+    ]
+    _insert(connection, _insert_drop, drops)
+    durations = [
+        {"pipeline": pipeline, "node": node, "seconds": seconds} for pipeline, node, seconds in batch.durations
+    ]
+    _insert(connection, _insert_duration, durations)
