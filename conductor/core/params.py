@@ -1,74 +1,100 @@
-"""Parameters of a run: the values given, checked against what the pipeline declares, defaults filled in. Pure."""
+"""Parameters of a run: do values fit their declared types, and what a run gets in the end. Pure."""
 
 from __future__ import annotations
 
 import difflib
+import json
+import math
 from collections.abc import Mapping
 
 from conductor.core.errors import ConflictError
 from conductor.core.plan import Plan
 from conductor.core.vendor import Json
 
-__all__ = ["check_params", "parse_param"]
-
-_TRUE = frozenset({"true", "yes", "1"})
-_FALSE = frozenset({"false", "no", "0"})
+__all__ = ["bind_params", "fitted", "parse_param"]
 
 
-def check_params(plan: Plan, given: Mapping[str, Json]) -> dict[str, Json]:
-    """Every parameter's value.
+def fitted(type_: str, value: Json) -> Json:
+    """`value` as its type; a whole number given for a `number` becomes a float, so that expressions see one type.
 
     Raises:
-        ConflictError: One is missing, unknown, or of another type; says which and what is accepted.
+        ValueError: It does not fit; says what was expected.
     """
-    for name in given:
-        if name not in plan.param_types:
-            near = difflib.get_close_matches(name, plan.param_types, n=1)
-            hint = f": did you mean {near[0]}?" if near else f"; it has {', '.join(plan.param_types) or 'none'}"
-            raise ConflictError(f"pipeline {plan.name} has no parameter {name!r}{hint}")
-    missing = sorted(plan.required_params - set(given))
-    if missing:
-        raise ConflictError(f"pipeline {plan.name} needs parameter {missing[0]!r}: give it with -p {missing[0]}=…")
-    for name, value in given.items():
-        kind = plan.param_types[name]
-        if not _fits(value, kind):
-            raise ConflictError(f"parameter {name!r} of pipeline {plan.name} must be a {kind}, not {value!r}")
-    return {**plan.params, **given}
-
-
-def _fits(value: Json, kind: str) -> bool:
-    match kind:
-        case "string":
-            return isinstance(value, str)
-        case "boolean":
-            return isinstance(value, bool)
-        case "integer":
-            return isinstance(value, int) and not isinstance(value, bool)
-        case "number":
-            return isinstance(value, int | float) and not isinstance(value, bool)
-        case "list":
-            return isinstance(value, list)
+    match type_, value:
+        case "string", str():
+            return value
+        case "boolean", bool():
+            return value
+        case (("integer" | "number"), bool()):
+            pass
+        case "integer", int() if -(2**63) <= value < 2**63:
+            return value
+        case "number", int() | float() if math.isfinite(value):
+            return float(value)
+        case "list", list():
+            return value
+        case "object", Mapping():
+            return dict(value)
         case _:
-            return isinstance(value, dict)
+            pass
+    raise ValueError(f"expected {type_}, found {_kind(value)}")
 
 
 def parse_param(plan: Plan, name: str, text: str) -> Json:
-    """The value of a parameter written as text, such as on a command line; unknown names stay text.
+    """A parameter's value from text, as command lines give it. Unknown names stay text: `bind_params` names them.
 
     Raises:
         ConflictError: The text does not read as the declared type.
     """
-    import json
-
-    kind = plan.param_types.get(name, "string")
-    if kind == "string":
+    type_ = plan.param_types.get(name, "string")
+    if type_ == "string":
         return text
-    if kind == "boolean":
-        if text.lower() in _TRUE | _FALSE:
-            return text.lower() in _TRUE
-        raise ConflictError(f"parameter {name!r} must be true or false, not {text!r}")
     try:
-        value: Json = json.loads(text)
-    except ValueError:
-        raise ConflictError(f"parameter {name!r} must be a {kind} written as JSON, not {text!r}") from None
-    return value
+        return fitted(type_, json.loads(text))
+    except ValueError as error:
+        why = f"{error}" if str(error).startswith("expected") else f"expected {type_} written as JSON"
+        raise ConflictError(f"parameter `{name}` of pipeline `{plan.name}` is `{text[:60]}`: {why}") from None
+
+
+def bind_params(plan: Plan, given: Mapping[str, Json]) -> dict[str, Json]:
+    """The parameters of one run: what was given, checked, over the defaults.
+
+    Raises:
+        ConflictError: A name is unknown, a value does not fit, or a required one is missing; all are named at once.
+    """
+    problems = []
+    values = {name: value for name, value in plan.params.items() if name not in plan.required_params}
+    for name, value in given.items():
+        if name not in plan.param_types:
+            near = difflib.get_close_matches(name, plan.param_types, n=1)
+            problems.append(f"`{name}` is not a parameter" + (f" (did you mean `{near[0]}`?)" if near else ""))
+            continue
+        try:
+            values[name] = fitted(plan.param_types[name], value)
+        except ValueError as error:
+            problems.append(f"`{name}`: {error}")
+    problems += [f"`{name}` is required" for name in sorted(plan.required_params - given.keys())]
+    if problems:
+        accepted = ", ".join(f"{name} ({type_})" for name, type_ in plan.param_types.items()) or "none"
+        raise ConflictError(
+            f"pipeline `{plan.name}` cannot run with these parameters: {'; '.join(problems)}; it accepts: {accepted}"
+        )
+    return {name: values[name] for name in plan.param_types}
+
+
+def _kind(value: Json) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "boolean"
+        case int():
+            return "integer"
+        case float():
+            return "number"
+        case str():
+            return "string"
+        case list():
+            return "list"
+        case _:
+            return "object"

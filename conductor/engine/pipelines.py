@@ -12,7 +12,7 @@ from conductor.core.due import due
 from conductor.core.errors import ConductorError, ConflictError, NotFoundError
 from conductor.core.events import Begin, CancelRun, Event, Pause, Resume
 from conductor.core.keys import run_id
-from conductor.core.params import check_params
+from conductor.core.params import bind_params
 from conductor.core.plan import ConcurrencyPolicy, Plan
 from conductor.core.run import Run, Trigger
 from conductor.core.states import CancelCause, RunState
@@ -250,7 +250,7 @@ class Pipelines:
             run_id=run_id(install=self._install, pipeline=plan.name, identity=new.identity),
             trigger=new.trigger,
             now=now,
-            params=check_params(plan, new.params),
+            params=bind_params(plan, new.params),
             slot=new.slot,
             logical_at=new.logical_at,
             actor=new.actor,

@@ -11,7 +11,6 @@ from conductor.loader.diagnostics import (
     render_json,
     render_text,
 )
-from conductor.loader.params import bind_params, parse_param
 from conductor.loader.plugins import Plugins, load_plugins
 from conductor.loader.project import Project, ResolvedConnection, load_project
 from conductor.loader.projectfile import ProjectFile
@@ -34,12 +33,10 @@ __all__ = [
     "SecretSource",
     "SecretSources",
     "Severity",
-    "bind_params",
     "compile_definition",
     "has_errors",
     "load_plugins",
     "load_project",
-    "parse_param",
     "pipeline_schema",
     "raise_errors",
     "render_json",

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from conductor.core.graph import Ancestry, topological_order
 from conductor.core.keys import digest
+from conductor.core.params import fitted
 from conductor.core.plan import ConcurrencyPolicy, NodePlan, Plan, ScheduleSpec
 from conductor.core.vendor import Json
 from conductor.loader.checks import check_cycles, check_dependencies, check_reach
@@ -13,7 +14,7 @@ from conductor.loader.diagnostics import Report, raise_errors
 from conductor.loader.literals import check_secrets
 from conductor.loader.models import Param, PipelineFile, Schedule
 from conductor.loader.nodes import plan_node
-from conductor.loader.params import fitted, param_schema
+from conductor.loader.params import param_schema
 from conductor.loader.partly import read_partly
 from conductor.loader.problems import lookup
 from conductor.loader.schedules import cron_problem, zone_problem

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conductor.core.errors import DefinitionError, ErrorClass, RequestError
+from conductor.core.params import bind_params, parse_param
 from conductor.core.plan import Backoff, ConcurrencyPolicy, OnFailure, ScheduleSpec, TriggerRule
 from conductor.core.vendor import Delivery, IfRunning, OnUnknown
-from conductor.loader import bind_params, compile_definition, parse_param
+from conductor.loader import compile_definition
 from conductor.loader.durations import format_duration, parse_duration
 from conductor.loader.scope import ProjectFacts
 from conductor.loader.synonyms import NODE_WORDS, PIPELINE_WORDS
@@ -207,10 +208,10 @@ def test_a_run_gets_all_parameters_checked_and_in_order() -> None:
     assert bind_params(plan, {"n": 1, "r": 2}) == {"n": 1, "r": 2.0, "s": "x"}
     with pytest.raises(RequestError, match=r"`m` is not a parameter.*`s`: expected string.*`n` is required"):
         bind_params(plan, {"m": 1, "s": True})
-    assert parse_param("list", "[1]") == [1]
-    assert parse_param("string", "1") == "1"
-    with pytest.raises(ValueError, match="expected integer, found boolean"):
-        parse_param("integer", "true")
+    assert parse_param(plan, "s", "1") == "1"
+    assert parse_param(plan, "r", "1") == 1.0
+    with pytest.raises(RequestError, match="expected integer, found boolean"):
+        parse_param(plan, "n", "true")
 
 
 @settings(max_examples=150, deadline=None)
