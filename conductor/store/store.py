@@ -206,6 +206,11 @@ class Store:
                     select(schema.runs.c.revision, schema.runs.c.epoch).where(schema.runs.c.id == run_id)
                 ).first()
             return row is not None and row.revision == change.after.revision and row.epoch == change.after.epoch
+        for pipeline, until, _, _ in batch.drops:
+            dropped = schema.drops.c
+            return bool(
+                self._all(select(dropped.id).where(dropped.pipeline == pipeline, dropped.until_at == micros(until)))
+            )
         return False
 
     def register(self, plans: Iterable[Plan], *, now: datetime) -> dict[str, PipelineRow]:

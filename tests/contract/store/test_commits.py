@@ -205,7 +205,11 @@ def _changed(store: Store) -> Batch:
     return stepped(committed(store, "changed"), Begin())[0]
 
 
-@pytest.mark.parametrize("make", [_new, _changed])
+def _nothing_but_drops(store: Store) -> Batch:
+    return Batch(paused={"daily": False}, cursors={"daily": NOW})
+
+
+@pytest.mark.parametrize("make", [_new, _changed, _nothing_but_drops])
 @pytest.mark.parametrize("was_written", [True, False])
 def test_a_commit_without_an_answer_is_written_once_when_tried_again(
     store: Store, make: Callable[[Store], Batch], was_written: bool
