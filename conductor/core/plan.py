@@ -124,7 +124,10 @@ class Limits:
 class Expression(Protocol):
     """A compiled, side-effect-free expression."""
 
-    source: str
+    @property
+    def source(self) -> str:
+        """What was written, without the braces."""
+        ...
 
     def evaluate(self, context: Mapping[str, Json]) -> Json:
         """Its value on `context`.
@@ -149,9 +152,12 @@ class Rendered:
 
 
 class Template(Protocol):
-    """A node's `with`, compiled. `constant` is its value when it holds no expression, else None."""
+    """A node's `with`, compiled."""
 
-    constant: Rendered | None
+    @property
+    def constant(self) -> Rendered | None:
+        """Its value when it holds no expression, else None."""
+        ...
 
     def render(self, context: Mapping[str, Json]) -> Rendered:
         """The settings on `context`; pure.

@@ -6,7 +6,7 @@ The table of reactions lives here: what kind of exception, at which point, means
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -33,6 +33,7 @@ from conductor.core.events import (
     Rejected,
     Seen,
 )
+from conductor.core.keys import canonical
 from conductor.core.plan import NodePlan
 from conductor.core.run import Attempt, Run
 from conductor.core.vendor import Absent, ExternalRef, Found, Observation, Request
@@ -41,6 +42,7 @@ from conductor.sdk.redact import Redactor
 
 __all__ = ["Performer", "Polled", "is_news", "request_of"]
 
+_MOST_OUTPUT_CHARS = 1_000_000
 _log = structlog.get_logger("conductor.engine")
 
 
@@ -152,7 +154,15 @@ class Performer:
         except Exception as error:  # noqa: BLE001 - the outer edge: losing sight is not failing
             self._note_auth(connection, error)
             return Polled(seen={}, error=self._info(error).message)
-        return Polled(seen=seen)
+        return Polled(seen={ref: self._capped(one) for ref, one in seen.items()})
+
+    @staticmethod
+    def _capped(seen: Observation) -> Observation:
+        """An observation whose outputs fit into a row; too many are left out, and the message says so."""
+        if not seen.outputs or len(canonical(dict(seen.outputs))) <= _MOST_OUTPUT_CHARS:
+            return seen
+        words = f"its outputs are left out: they are larger than {_MOST_OUTPUT_CHARS} characters"
+        return replace(seen, outputs={}, message=f"{seen.message}; {words}" if seen.message else words)
 
     def _note_auth(self, connection: str, error: BaseException) -> None:
         if isinstance(error, AuthError):
