@@ -191,11 +191,16 @@ class Engine:
     # --- what people ask for ----------------------------------------------------------------------------------------
 
     async def trigger(self, new: NewRun) -> Run:
-        """Record a run; returns once it is committed.
+        """Record a run; returns once it is committed. The same identity gives the same run, ended or not.
 
         Raises:
             RequestError: The pipeline does not exist or the parameters do not fit.
         """
+        run_id = self._pipelines.run_id_of(new)
+        if run_id not in self._runs:
+            known = await self._in_store(lambda: self._store.load(run_id, self._pipelines.plan_of))
+            if known is not None:
+                return known
 
         def act(batch: Batch, now: datetime) -> Run:
             made = self._pipelines.create(new, now=now, epoch=self._store.epoch)
@@ -318,7 +323,7 @@ class Engine:
         for command in commands:
             self._run_command(command, batch, now)
         await self._take_answers(batch, now)
-        self._take_time(batch, now)
+        await self._take_time(batch, now)
         self._desk.look(self._runs, now)
         self._bar(batch, now)
         return _Tick(batch=batch, commands=commands, going=self._permit(batch, now))
@@ -361,18 +366,21 @@ class Engine:
             batch.durations.append((run.plan.name, event.node, seconds))
             self._history.note(run.plan.name, event.node, seconds)
 
-    def _take_time(self, batch: Batch, now: datetime) -> None:
+    async def _take_time(self, batch: Batch, now: datetime) -> None:
         for run_id in self._desk.wakes.due(now):
             if run_id in self._runs:
                 self._apply(batch, run_id, Wake(), now)
                 self._desk.touch(run_id, None)
         if self._is_stopping:
             return
-        for fired in self._pipelines.due(now):
+        due = list(self._pipelines.due(now))
+        slots = [self._pipelines.run_id_of(new) for fired in due for new in fired.runs]
+        known = await self._in_store(lambda: self._store.known(slots)) if slots else frozenset()
+        for fired in due:
             self._take_fired(batch, fired)
             for new in fired.runs:
                 made = self._pipelines.create(new, now=now, epoch=self._store.epoch)
-                if made.run.id not in self._runs:
+                if made.run.id not in self._runs and made.run.id not in known:
                     self._take_new(batch, made)
         for run_id, event in self._pipelines.begin(self._runs):
             self._apply(batch, run_id, event, now)

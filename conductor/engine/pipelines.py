@@ -235,6 +235,10 @@ class Pipelines:
 
     # --- runs -------------------------------------------------------------------------------------------------------
 
+    def run_id_of(self, new: NewRun) -> str:
+        """The id that a run has or will have: the same identity gives the same id."""
+        return run_id(install=self._install, pipeline=new.pipeline, identity=new.identity)
+
     def create(self, new: NewRun, *, now: datetime, epoch: int) -> Step:
         """A recorded run of the current version.
 
@@ -247,7 +251,7 @@ class Pipelines:
             raise NotFoundError(f"there is no pipeline {new.pipeline!r}: see `conductor pipelines list`")
         made = new_run(
             plan,
-            run_id=run_id(install=self._install, pipeline=plan.name, identity=new.identity),
+            run_id=self.run_id_of(new),
             trigger=new.trigger,
             now=now,
             params=bind_params(plan, new.params),

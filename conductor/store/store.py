@@ -321,6 +321,11 @@ class Store:
         query = select(table).where(found).order_by(table.c.created_at.desc(), table.c.id.desc())
         return [_run_row(row) for row in self._all(query.limit(limit))]
 
+    def known(self, run_ids: Sequence[str]) -> frozenset[str]:
+        """Those of the ids that a run has already."""
+        table = schema.runs
+        return frozenset(row["id"] for row in self._all(select(table.c.id).where(table.c.id.in_(run_ids))))
+
     def journal(self, *, after: int = 0, run_id: str | None = None, limit: int = 1000) -> list[JournalRow]:
         """Rows of the journal behind `after`, in order."""
         table = schema.journal
