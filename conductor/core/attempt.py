@@ -248,12 +248,8 @@ def _busy(draft: Draft, node: str, attempt: Attempt, running: ExternalRef | None
     """Something that is not ours runs there: `if_running` decides. Without a handle on it, adopting becomes waiting."""
     policy = draft.node_plan(node).if_running
     error = ErrorInfo(error_class=ErrorClass.TRANSIENT, message=why)
-    can_adopt = policy is IfRunning.ADOPT and running is not None and attempt.cancel_cause is None
-    if can_adopt and running is not None:
-        if draft.nodes[node].state is NodeState.QUEUED:
-            draft.move_node(node, NodeState.RUNNING, Cause.ADOPTED, started_at=draft.now, reason="")
-        _follow(draft, node, running, Cause.ADOPTED, adopted="busy")
-    elif is_in_doubt(draft.node_plan(node), attempt):
+    if is_in_doubt(draft.node_plan(node), attempt):
+        # What runs there may be ours, or may hide that ours ran: only a look-up by our key tells.
         _ambiguous(draft, node, Cause.LOST, error)
     elif attempt.cancel_cause is not None:
         _end(draft, node, Outcome.CANCELLED, Cause.CANCELLED, None)
@@ -262,6 +258,10 @@ def _busy(draft: Draft, node: str, attempt: Attempt, running: ExternalRef | None
     elif policy is IfRunning.SKIP:
         draft.end_attempt(node, Outcome.SKIPPED, Cause.BUSY)
         attempt_over(draft, node, Cause.BUSY)
+    elif policy is IfRunning.ADOPT and running is not None:
+        if draft.nodes[node].state is NodeState.QUEUED:
+            draft.move_node(node, NodeState.RUNNING, Cause.ADOPTED, started_at=draft.now, reason="")
+        _follow(draft, node, running, Cause.ADOPTED, adopted="busy")
     else:
         if attempt.state is AttemptState.SENDING:
             _not_sent(draft, node, attempt, Cause.BUSY, why)

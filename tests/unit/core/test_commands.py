@@ -1,4 +1,4 @@
-"""What people may ask of a run: it happens whole or is refused with the way out, and starts nothing behind their back."""
+"""What people may ask of a run: it happens whole or is refused with the way out, and nothing starts unasked."""
 
 from __future__ import annotations
 

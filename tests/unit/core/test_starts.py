@@ -353,7 +353,7 @@ def test_a_refused_first_send_does_not_use_up_the_life_of_the_key() -> None:
 
 
 @pytest.mark.parametrize("answer", ["rejected", "busy"])
-@pytest.mark.parametrize("policy", [IfRunning.FAIL, IfRunning.SKIP, IfRunning.WAIT])
+@pytest.mark.parametrize("policy", [IfRunning.FAIL, IfRunning.SKIP, IfRunning.WAIT, IfRunning.ADOPT])
 def test_a_no_to_the_second_send_says_nothing_about_the_first(answer: str, policy: IfRunning) -> None:
     world = _world(if_running=policy, retries=RetryPolicy(attempts=3)).permit().lose().not_seen().wake_when_due()
     world.permit()
