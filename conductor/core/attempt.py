@@ -461,7 +461,8 @@ def cancel_attempt(draft: Draft, node: str, cause: CancelCause) -> None:
 def ask_cancel(draft: Draft, node: str, cause: CancelCause, error: ErrorInfo | None = None) -> None:
     """Mark an attempt that may be running as being cancelled; the vendor is asked as soon as its run is known."""
     attempt = draft.attempt(node)
-    can_ask = draft.node_plan(node).capabilities.cancel is CancelSupport.CONFIRMED
+    is_ours = attempt.adopted != "busy"
+    can_ask = is_ours and draft.node_plan(node).capabilities.cancel is CancelSupport.CONFIRMED
     is_known = attempt.state is AttemptState.RUNNING
     if cause is CancelCause.RUN_TIMEOUT:
         error = ErrorInfo(error_class=ErrorClass.TIMEOUT, message="the run's time limit passed")

@@ -36,7 +36,8 @@ def cancel_run(draft: Draft, cause: CancelCause, *, actor: str = "", reason: str
         draft.move_run(RunState.CANCELLED, Cause.CANCELLED, detail, cancel_cause=cause, ended_at=draft.now)
         return
     if draft.get("cancel_cause") is None:
-        draft.set_run(cancel_cause=cause)
+        detail = {"by": cause.value, "actor": actor, "reason": reason}
+        draft.move_run(RunState.RUNNING, Cause.CANCELLED, detail, cancel_cause=cause)
     for node in list(draft.nodes):
         state = draft.nodes[node].state
         if state in {NodeState.WAITING, NodeState.RETRYING}:
@@ -57,7 +58,11 @@ def cancel_node(draft: Draft, event: CancelNode) -> None:
         draft.move_node(event.node, NodeState.CANCELLED, Cause.CANCELLED, detail, reason=event.reason)
         settle(draft, [event.node])
         return
+    before = draft.attempt(event.node).cancel_cause
     cancel_attempt(draft, event.node, CancelCause.USER)
+    if draft.nodes[event.node].state is NodeState.RUNNING and before is not CancelCause.USER:
+        asked: dict[str, Json] = {"actor": event.actor, "reason": event.reason}
+        draft.move_node(event.node, NodeState.RUNNING, Cause.CANCELLED, asked)
 
 
 def retry_failed(draft: Draft, event: RetryFailed) -> None:
@@ -74,7 +79,18 @@ def retry_failed(draft: Draft, event: RetryFailed) -> None:
     back = set(nodes)
     for node in nodes:
         back.update(below for below in draft.plan.closure(node) if draft.nodes[below].state in _BLOCKED)
+    for node in nodes:
+        _resume_where_possible(draft, node, back)
     _set_back(draft, back, actor=event.actor, reason=event.reason)
+
+
+def _resume_where_possible(draft: Draft, node: str, back: set[str]) -> None:
+    """Let the next attempt take up the failed one inside the tool, unless what it builds on is made anew as well."""
+    attempt = draft.nodes[node].attempt
+    if attempt is None or attempt.outcome is not Outcome.FAILED or attempt.ref is None:
+        return
+    if not any(node in draft.plan.closure(other) for other in back if other != node):
+        draft.resumes[node] = attempt.ref
 
 
 def rerun_from(draft: Draft, event: RerunFrom) -> None:
@@ -146,6 +162,7 @@ def _set_back(draft: Draft, nodes: Iterable[str], *, actor: str, reason: str) ->
             Cause.RERUN,
             detail,
             budget_from=seen.attempts,
+            started_at=None,
             ended_at=None,
             error=None,
             outputs={},

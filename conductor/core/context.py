@@ -51,7 +51,6 @@ def build_context(
     run: RunFacts,
     nodes: Mapping[str, NodeFacts],
     plan: Plan,
-    environment: str = "default",
 ) -> dict[str, Json]:
     """The names that an expression may use, as plain JSON values."""
     local = run.logical_at.astimezone(ZoneInfo(plan.timezone))
@@ -68,5 +67,5 @@ def build_context(
         },
         "nodes": {node: {"status": seen.status, "outputs": dict(seen.outputs)} for node, seen in nodes.items()},
         "pipeline": {"name": plan.name, "version": plan.version, "owner": plan.owner},
-        "env": environment,
+        "env": plan.environment,
     }

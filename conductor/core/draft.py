@@ -20,7 +20,7 @@ from conductor.core.states import (
     Outcome,
     RunState,
 )
-from conductor.core.vendor import Json
+from conductor.core.vendor import ExternalRef, Json
 
 __all__ = ["Draft", "Step"]
 
@@ -43,7 +43,7 @@ class Step:
 class Draft:
     """A run being changed. Not for use outside the core's own modules."""
 
-    __slots__ = ("_changes", "changed", "nodes", "now", "plan", "run", "transitions")
+    __slots__ = ("_changes", "changed", "nodes", "now", "plan", "resumes", "run", "transitions")
 
     def __init__(self, run: Run, now: datetime) -> None:
         self.run = run
@@ -52,6 +52,7 @@ class Draft:
         self.nodes: dict[str, NodeRun] = dict(run.nodes)
         self.transitions: list[Transition] = []
         self.changed: set[str] = set()
+        self.resumes: dict[str, ExternalRef] = {}
         self._changes: dict[str, Any] = {}
 
     def step(self) -> Step:

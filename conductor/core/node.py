@@ -111,7 +111,7 @@ def _begin(draft: Draft, node: str, plan: NodePlan) -> None:
         if plan.condition is not None and not _is_true(plan, _context(draft, node)):
             draft.move_node(node, NodeState.SKIPPED, Cause.CONDITION, reason=f"if: {plan.condition.source} is false")
             return
-        attempt = plan_attempt(draft, node, resume=None)
+        attempt = plan_attempt(draft, node, resume=draft.resumes.pop(node, None))
     except ExpressionError as error:
         _bad_expression(draft, node, error)
         return

@@ -258,6 +258,7 @@ class Plan:
         owner: For people.
         description: For people.
         tags: For people and filters.
+        environment: What expressions see as `env`.
     """
 
     name: str
@@ -276,6 +277,7 @@ class Plan:
     owner: str = ""
     description: str = ""
     tags: tuple[str, ...] = ()
+    environment: str = "default"
 
     @cached_property
     def downstream(self) -> Mapping[str, tuple[str, ...]]:

@@ -169,6 +169,8 @@ class Cause(StrEnum):
     """The start's answer was lost or unclear."""
     OBSERVED = "observed"
     """The vendor's state."""
+    PAUSED = "paused"
+    """A person stopped further starts; what runs is followed."""
     PERMITTED = "permitted"
     """The one right to send was recorded."""
     PLANNED = "planned"
@@ -179,6 +181,8 @@ class Cause(StrEnum):
     """The vendor said: not now; nothing was started."""
     REJECTED = "rejected"
     """The vendor said no; nothing was started."""
+    RESUMED = "resumed"
+    """A person let starts go on."""
     RERUN = "rerun"
     """A person asked for it to run again."""
     RETRY = "retry"
@@ -196,6 +200,11 @@ RUN_ARROWS: frozenset[tuple[RunState | None, RunState, Cause]] = frozenset(
         (None, RunState.QUEUED, Cause.CREATED),
         (RunState.QUEUED, RunState.RUNNING, Cause.BEGUN),
         (RunState.QUEUED, RunState.CANCELLED, Cause.CANCELLED),
+        (RunState.RUNNING, RunState.RUNNING, Cause.CANCELLED),
+        (RunState.QUEUED, RunState.QUEUED, Cause.PAUSED),
+        (RunState.QUEUED, RunState.QUEUED, Cause.RESUMED),
+        (RunState.RUNNING, RunState.RUNNING, Cause.PAUSED),
+        (RunState.RUNNING, RunState.RUNNING, Cause.RESUMED),
         (RunState.RUNNING, RunState.SUCCEEDED, Cause.DONE),
         (RunState.RUNNING, RunState.FAILED, Cause.DONE),
         (RunState.RUNNING, RunState.CANCELLED, Cause.DONE),
@@ -240,6 +249,7 @@ NODE_ARROWS: frozenset[tuple[NodeState, NodeState, Cause]] = frozenset(
         (_N.RUNNING, _N.FAILED, Cause.TIMED_OUT),
         (_N.RUNNING, _N.WARNED, Cause.TIMED_OUT),
         (_N.RUNNING, _N.RETRYING, Cause.TIMED_OUT),
+        (_N.RUNNING, _N.RUNNING, Cause.CANCELLED),
         (_N.RUNNING, _N.CANCELLED, Cause.CANCELLED),
         (_N.HELD, _N.RUNNING, Cause.FOUND),
         (_N.HELD, _N.FAILED, Cause.GIVEN_UP),

@@ -105,9 +105,9 @@ def step(run: Run, event: Event, now: datetime) -> Step:  # noqa: C901 - it only
         case MarkNode():
             commands.mark_node(draft, event)
         case Pause():
-            _pause(draft, is_paused=True)
+            _pause(draft, event)
         case Resume():
-            _pause(draft, is_paused=False)
+            _pause(draft, event)
         case _:
             apply(draft, event)
     return draft.step()
@@ -121,8 +121,10 @@ def _begin(draft: Draft) -> None:
     finish_run(draft)
 
 
-def _pause(draft: Draft, *, is_paused: bool) -> None:
+def _pause(draft: Draft, event: Pause | Resume) -> None:
     if draft.state.is_final:
         raise ConflictError(f"run {draft.run.id} has ended ({draft.state}): there is nothing to pause or resume")
+    is_paused = isinstance(event, Pause)
     if draft.run.is_paused is not is_paused:
-        draft.set_run(is_paused=is_paused)
+        cause = Cause.PAUSED if is_paused else Cause.RESUMED
+        draft.move_run(draft.state, cause, {"actor": event.actor}, is_paused=is_paused)

@@ -89,6 +89,8 @@ def _check_grace(draft: Draft, node: str, attempt: Attempt, plan: NodePlan) -> N
         return
     can_ask = plan.capabilities.cancel is CancelSupport.CONFIRMED
     why = "the vendor did not confirm the cancel" if can_ask else "the vendor has no way to cancel"
+    if attempt.adopted == "busy":
+        why = "it was started by somebody else and was not cancelled"
     is_limit = attempt.cancel_cause in {CancelCause.TIMEOUT, CancelCause.RUN_TIMEOUT}
     before = f"{attempt.error.message}; " if is_limit and attempt.error else ""
     error = ErrorInfo(

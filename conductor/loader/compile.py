@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from conductor.core.graph import Ancestry, topological_order
 from conductor.core.keys import digest
@@ -67,7 +68,11 @@ def compile_pipeline(definition: Json, *, report: Report, operations: Operations
     order = topological_order({name: node.depends_on for name, node in plans.items()})
     ordered = {name: plans[name] for name in order}
     check_reach(report, ordered)
-    return None if report.has_errors() else _assemble(definition, file, ordered, schedule, params)
+    return (
+        None
+        if report.has_errors()
+        else replace(_assemble(definition, file, ordered, schedule, params), environment=facts.environment)
+    )
 
 
 def version_of(definition: Mapping[str, Json]) -> str:

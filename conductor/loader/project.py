@@ -226,6 +226,7 @@ def _facts(settings: ProjectFile, connections: Mapping[str, Connection], *, is_c
         pools=frozenset(settings.pools),
         default_connections=settings.connections.default,
         is_complete=is_complete,
+        environment=settings.environment,
     )
 
 

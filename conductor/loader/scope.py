@@ -27,12 +27,14 @@ class ProjectFacts:
         default_connections: Type → the connection that nodes use when they name none.
         is_complete: False where conductor.yml or connections.yml could not be read; then what is not found here may
             still exist, and is not reported.
+        environment: What expressions see as `env`.
     """
 
     connections: Mapping[str, str] = field(default_factory=dict)
     pools: frozenset[str] = frozenset()
     default_connections: Mapping[str, str] = field(default_factory=dict)
     is_complete: bool = True
+    environment: str = "default"
 
 
 class Operations:
