@@ -46,8 +46,8 @@ $(VENV)/.dev: requirements/dev.txt pyproject.toml | $(PY)
 demo: $(VENV)/.demo ## Run the demo pipeline to its end, on this machine, with no account anywhere
 	$(PY) -m pipelines.demo
 
-serve: $(VENV)/.demo ## Serve the page and the API on 127.0.0.1
-	$(BIN)/conductor serve
+serve: $(VENV)/.demo ## Run the service on the demo project, with the demo's vendors, until Ctrl-C
+	$(PY) -m pipelines.demo --serve
 
 # --- for contributors --------------------------------------------------------
 
