@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from conductor.core.errors import ErrorClass, ErrorInfo
-from conductor.core.events import Accepted, AttemptEvent, Busy, CannotSee, Lost, Observed, Seen
+from conductor.core.events import Accepted, AttemptEvent, Busy, CannotSee, Lost, Observed, Prepared, Seen
 from conductor.core.vendor import ExternalRef
 
 __all__ = ["Owner", "claimed_ref", "disowned"]
@@ -21,6 +21,8 @@ def claimed_ref(event: AttemptEvent) -> ExternalRef | None:
             return event.ref
         case Busy():
             return event.running
+        case Prepared():
+            return event.baseline.running
         case Observed():
             return event.observation.ref
         case _:
@@ -37,6 +39,8 @@ def disowned(event: AttemptEvent, owner: Owner | None) -> AttemptEvent:
             return Lost(node=event.node, attempt_no=event.attempt_no, error=error)
         case Busy():
             return replace(event, running=None)
+        case Prepared():
+            return replace(event, baseline=replace(event.baseline, running=None))
         case Observed():
             return replace(event, observation=replace(event.observation, ref=None))
         case _:

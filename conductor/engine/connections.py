@@ -82,8 +82,8 @@ class Connections:
             return found
         try:
             made = self._make(name)
-        except ConductorError as error:
-            self.close(name, str(error))
+        except Exception as error:  # noqa: BLE001 - the outer edge: an integration's own code builds it
+            self.close(name, _words(error))
             return None
         self._opened[name] = made
         return made
@@ -131,12 +131,15 @@ class Connections:
         self.requests[connection, phase.value] += 1
 
     def close(self, name: str, why: str) -> None:
-        """Start nothing on the connection until a check succeeds."""
-        if name not in self._closed:
-            _log.warning("connection stopped", connection=name, why=self._redact(why))
+        """Start nothing on the connection until a check succeeds. A second time only tells the newer reason."""
+        why, known = self._redact(why), self._closed.get(name)
+        if known is not None:
+            # The check stays due when it was: whoever goes on failing here must not put it off for ever.
+            known.why = why
+            return
+        _log.warning("connection stopped", connection=name, why=why)
         now_s = self._clock.monotonic()
-        since_s = self._closed[name].since_s if name in self._closed else now_s
-        self._closed[name] = _Closed(why=self._redact(why), since_s=since_s, recheck_at_s=now_s + _RECHECK_S)
+        self._closed[name] = _Closed(why=why, since_s=now_s, recheck_at_s=now_s + _RECHECK_S)
 
     @property
     def closed(self) -> Mapping[str, str]:
@@ -161,10 +164,12 @@ class Connections:
         for name, closed in list(self._closed.items()):
             if closed.recheck_at_s > now_s:
                 continue
+            # Before the call: while it is on the wire no other is due.
+            closed.recheck_at_s = now_s + _RECHECK_S
             self._retire(name)
             health = await self.check(name)
             if health.is_ok:
-                del self._closed[name]
+                self._closed.pop(name, None)
                 is_any_open = True
                 _log.info("connection works again", connection=name)
             else:
@@ -178,15 +183,18 @@ class Connections:
             self._retired.extend(opened.clients)
 
     async def check(self, name: str) -> Health:
-        """Try a connection. Never raises for what a vendor or a setting does."""
+        """Try a connection. Never raises for what a vendor, a setting or an integration does."""
         try:
             made = self._opened.get(name)
             if made is None:
                 made = self._make(name)
                 self._opened[name] = made
-            return await made.integration.check()
-        except ConductorError as error:
-            return Health(is_ok=False, message=self._redact(str(error)))
+            health: object = await made.integration.check()
+        except Exception as error:  # noqa: BLE001 - the outer edge: whatever it was, the connection does not work
+            return Health(is_ok=False, message=self._redact(_words(error)))
+        if not isinstance(health, Health):
+            return Health(is_ok=False, message=f"the integration's check answered {type(health).__name__}, no Health")
+        return health
 
     async def aclose(self) -> None:
         """Close every client."""
@@ -195,3 +203,7 @@ class Connections:
         for client in self._retired:
             await client.aclose()
         self._retired.clear()
+
+
+def _words(error: Exception) -> str:
+    return str(error) if isinstance(error, ConductorError) else f"{type(error).__name__}: {error}"

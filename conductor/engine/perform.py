@@ -5,6 +5,8 @@ The table of reactions lives here: what kind of exception, at which point, means
 
 from __future__ import annotations
 
+import asyncio
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -36,13 +38,15 @@ from conductor.core.events import (
 from conductor.core.keys import canonical
 from conductor.core.plan import NodePlan
 from conductor.core.run import Attempt, Run
-from conductor.core.vendor import Absent, ExternalRef, Found, Observation, Request
+from conductor.core.vendor import Absent, Baseline, ExternalRef, Found, Observation, Request
+from conductor.engine.checked import expect, expect_found, expect_ref, expect_seen
 from conductor.engine.connections import Connections
 from conductor.sdk.redact import Redactor
 
 __all__ = ["Performer", "Polled", "is_news", "request_of"]
 
 _MOST_OUTPUT_CHARS = 1_000_000
+_LONGEST_REFUSAL_S = 3600.0
 _log = structlog.get_logger("conductor.engine")
 
 
@@ -89,16 +93,15 @@ class Performer:
         node, no = plan.id, attempt.no
         try:
             integration = self._connections.integration(plan.connection)
-            baseline = await integration.prepare(request_of(run, plan, attempt))
+            baseline = expect(Baseline, await integration.prepare(request_of(run, plan, attempt)))
         except RejectedError as error:
             self._note_auth(plan.connection, error)
             return PrepareFailed(node=node, attempt_no=no, error=self._info(error), is_definite=True)
         except RefusedError as error:
-            info = self._info(error)
-            return PrepareFailed(
-                node=node, attempt_no=no, error=info, is_definite=False, retry_after_s=error.retry_after_s
-            )
-        except Exception as error:  # noqa: BLE001 - the outer edge: whatever it was, no baseline was read
+            info, retry_after_s = self._info(error), _bounded_s(error.retry_after_s)
+            return PrepareFailed(node=node, attempt_no=no, error=info, is_definite=False, retry_after_s=retry_after_s)
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the outer edge: no baseline was read
+            _reraise_own(error)
             return PrepareFailed(node=node, attempt_no=no, error=self._info(error), is_definite=False)
         return Prepared(node=node, attempt_no=no, baseline=baseline)
 
@@ -107,18 +110,20 @@ class Performer:
         node, no = plan.id, attempt.no
         try:
             integration = self._connections.integration(plan.connection)
-        except IntegrationError as error:
+        except IntegrationError as error:  # nothing was sent: it could not even be built
             return Refused(node=node, attempt_no=no, error=self._info(error), retry_after_s=30.0)
         try:
-            ref = await integration.start(request_of(run, plan, attempt))
+            ref = expect_ref(await integration.start(request_of(run, plan, attempt)))
         except BusyError as error:
             return Busy(node=node, attempt_no=no, error=self._info(error), running=error.running)
         except RefusedError as error:
-            return Refused(node=node, attempt_no=no, error=self._info(error), retry_after_s=error.retry_after_s)
+            info, retry_after_s = self._info(error), _bounded_s(error.retry_after_s)
+            return Refused(node=node, attempt_no=no, error=info, retry_after_s=retry_after_s)
         except RejectedError as error:
             self._note_auth(plan.connection, error)
             return Rejected(node=node, attempt_no=no, error=self._info(error))
-        except Exception as error:  # noqa: BLE001 - the outer edge: anything else may have started something
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the outer edge: it may have started
+            _reraise_own(error)
             return Lost(node=node, attempt_no=no, error=self._info(error))
         return Accepted(node=node, attempt_no=no, ref=ref)
 
@@ -127,8 +132,9 @@ class Performer:
         node, no = plan.id, attempt.no
         try:
             integration = self._connections.integration(plan.connection)
-            answer = await integration.find(request_of(run, plan, attempt), attempt.baseline)
-        except Exception as error:  # noqa: BLE001 - the outer edge: nothing was seen
+            answer = expect_found(await integration.find(request_of(run, plan, attempt), attempt.baseline))
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the outer edge: nothing was seen
+            _reraise_own(error)
             return CannotSee(node=node, attempt_no=no, reason=self._info(error).message)
         if isinstance(answer, Found):
             return Seen(node=node, attempt_no=no, ref=answer.ref, is_inferred=answer.is_inferred)
@@ -141,20 +147,22 @@ class Performer:
         assert attempt.ref is not None
         try:
             await self._connections.integration(plan.connection).cancel(attempt.ref)
-        except Exception as error:  # noqa: BLE001 - the outer edge: the vendor is asked again
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the outer edge: the vendor is asked again
+            _reraise_own(error)
             return CancelAnswered(node=plan.id, attempt_no=attempt.no, error=self._info(error))
         return CancelAnswered(node=plan.id, attempt_no=attempt.no)
 
     async def poll(self, connection: str, refs: Sequence[ExternalRef]) -> Polled:
         """See how runs are doing."""
         try:
-            seen = await self._connections.integration(connection).poll(refs)
+            seen = expect_seen(await self._connections.integration(connection).poll(refs))
+            return Polled(seen={ref: self._capped(one) for ref, one in seen.items()})
         except RefusedError as error:
-            return Polled(seen={}, error=self._info(error).message, retry_after_s=error.retry_after_s)
-        except Exception as error:  # noqa: BLE001 - the outer edge: losing sight is not failing
+            return Polled(seen={}, error=self._info(error).message, retry_after_s=_bounded_s(error.retry_after_s))
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the outer edge: losing sight is not failing
+            _reraise_own(error)
             self._note_auth(connection, error)
             return Polled(seen={}, error=self._info(error).message)
-        return Polled(seen={ref: self._capped(one) for ref, one in seen.items()})
 
     @staticmethod
     def _capped(seen: Observation) -> Observation:
@@ -177,6 +185,20 @@ class Performer:
         _log.error("an integration raised what it must not", error=type(error).__name__, exc_info=error)
         words = f"{type(error).__name__}: {error}"
         return ErrorInfo(error_class=ErrorClass.UNKNOWN, message=self._redact(words)[:4000])
+
+
+def _reraise_own(error: BaseException) -> None:
+    """Pass on a cancellation of this very task; one that an integration let escape is an error like any other."""
+    task = asyncio.current_task()
+    if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+        raise error
+
+
+def _bounded_s(retry_after_s: float | None) -> float | None:
+    """What `RefusedError` promises, held also where an integration does not: within [1, 3600], or None."""
+    if retry_after_s is None or math.isnan(retry_after_s):
+        return None
+    return min(max(retry_after_s, 1.0), _LONGEST_REFUSAL_S)
 
 
 def is_news(attempt: Attempt, seen: Observation) -> bool:
