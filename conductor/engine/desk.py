@@ -65,7 +65,8 @@ class Desk:
             run = runs.get(run_id)
             if run is None:
                 continue
-            self.wakes.set(run_id, next_wake(run))
+            # What is owed since before is on the wire or waits for a slot: time alone changes nothing about it.
+            self.wakes.set(run_id, next_wake(run, now))
             for node in run.nodes if nodes is None else sorted(nodes):
                 if run.nodes[node].attempt is not None:
                     self._look_at(run, node, now)

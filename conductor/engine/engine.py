@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import TypeVar
 
 import structlog
@@ -21,8 +22,6 @@ from conductor.core.errors import (
     ConflictError,
     ErrorClass,
     ErrorInfo,
-    InvalidTransitionError,
-    NotFoundError,
     RequestError,
     StoreError,
     StoreUnavailableError,
@@ -31,10 +30,10 @@ from conductor.core.events import AttemptEvent, Barred, Event, Observed, Permitt
 from conductor.core.owed import Start
 from conductor.core.plan import Plan
 from conductor.core.run import Run
-from conductor.core.states import AttemptState
-from conductor.core.step import Step, step
+from conductor.core.states import AttemptState, RunState
 from conductor.core.vendor import ExternalState
 from conductor.engine.answers import claimed_ref, disowned
+from conductor.engine.book import Book
 from conductor.engine.capacity import Capacity
 from conductor.engine.connections import Connections
 from conductor.engine.desk import Desk, Going
@@ -42,6 +41,7 @@ from conductor.engine.history import History
 from conductor.engine.outside import Outside
 from conductor.engine.perform import Performer
 from conductor.engine.pipelines import Fired, NewRun, Pipelines
+from conductor.engine.ticks import Command, Tick, questions
 from conductor.sdk.clock import Clock
 from conductor.store import Batch, Store
 
@@ -49,6 +49,8 @@ __all__ = ["Engine", "EngineSettings"]
 
 _T = TypeVar("_T")
 _HELD_BACK_S = 0.2
+_ACTIVE = (RunState.QUEUED, RunState.RUNNING)
+_MOST_ACTIVE = 100_000
 _log = structlog.get_logger("conductor.engine")
 
 
@@ -69,24 +71,6 @@ class EngineSettings:
     commit_retry_s: float = 0.5
     stopped_patience_s: float = 300.0
     stop_grace_s: float = 35.0
-
-
-@dataclass(slots=True, kw_only=True)
-class _Command:
-    """Something a person asked for; `reply` gets the run once it is committed, or the reason why not."""
-
-    act: Callable[[Batch, datetime], Run | None]
-    reply: asyncio.Future[Run | None]
-    result: Run | None = None
-
-
-@dataclass(slots=True, kw_only=True)
-class _Tick:
-    """One tick's work, kept when its commit fails: it is committed before anything else is looked at."""
-
-    batch: Batch
-    commands: list[_Command]
-    going: list[Going]
 
 
 class Engine:
@@ -110,8 +94,7 @@ class Engine:
         self._pipelines = pipelines
         self._settings = settings or EngineSettings()
         self._executor = executor
-        self._history = History(store.durations)
-        self._runs: dict[str, Run] = {}
+        self._history = History()
         self._desk = Desk(
             capacity=capacity,
             connections=connections,
@@ -119,6 +102,8 @@ class Engine:
             clock=clock,
             sends_at_once=self._settings.sends_at_once,
         )
+        self._book = Book(pipelines=pipelines, history=self._history, desk=self._desk)
+        self._runs = self._book.runs
         self._outside = Outside(
             performer=performer,
             connections=connections,
@@ -127,11 +112,14 @@ class Engine:
             runs=self._runs,
             wake_up=self.wake_up,
         )
-        self._commands: deque[_Command] = deque()
-        self._stuck: _Tick | None = None
-        self._last: _Tick | None = None
+        self._commands: deque[Command] = deque()
+        self._fired: list[Fired] = []
+        self._stuck: Tick | None = None
+        self._last: Tick | None = None
+        self._one_at_a_time = asyncio.Lock()
         self._signal = asyncio.Event()
         self._is_stopping = False
+        self._over: ConductorError | None = None
         self.ticks = 0
 
     # --- life -------------------------------------------------------------------------------------------------------
@@ -142,10 +130,14 @@ class Engine:
         now = self._clock.now()
         batch = Batch()
         for run in await self._in_store(lambda: self._store.load_active(self._pipelines.plan_of)):
-            self._attach(run)
-            self._apply(batch, run.id, Recovered(), now)
+            self._book.attach(run)
+            self._book.apply(batch, run.id, Recovered(), now)
+        if self._pipelines.unloadable:
+            self._book.note_unloadable(
+                await self._in_store(lambda: self._store.runs(states=_ACTIVE, limit=_MOST_ACTIVE))
+            )
         await self._in_store(lambda: self._store.commit(batch))
-        self._settle_commit(batch)
+        self._book.settle(batch)
         self._desk.hold_all(self._runs.values())
         self._pipelines.start(now)
 
@@ -162,19 +154,46 @@ class Engine:
                     return
                 if wait_s > 0:
                     await self._wait(wait_s)
-        except StoreError as error:
-            for command in (*self._commands, *(self._last.commands if self._last else ())):
-                if not command.reply.done():
-                    command.reply.set_exception(error)
+                else:
+                    # Whatever is on the wire must come to its turn, however much there is to do here.
+                    await self._clock.sleep(0)
+        except Exception as error:
+            self._refuse(error if isinstance(error, ConductorError) else StoreError(f"Conductor failed: {error!r}"))
             raise
 
     async def stop(self) -> None:
-        """Stop so that nothing is left ambiguous: no new starts, answers on the wire are awaited and committed."""
+        """Stop so that nothing is left ambiguous: no new starts, answers on the wire are awaited and committed.
+
+        Takes at most `stop_grace_s`, and the time of what is being committed. Whoever asks for something afterwards
+        is refused.
+
+        Raises:
+            StoreError: The store broke meanwhile; the next process looks up what was on the wire.
+        """
         self._is_stopping = True
         self.wake_up()
-        await self._outside.drain(self._settings.stop_grace_s)
-        await self.tick(self._clock.now())
-        await self._outside.close()
+        ends_at_s = self._clock.monotonic() + self._settings.stop_grace_s
+        try:
+            # A commit that failed before may hold permits: they are sent and awaited, too.
+            while True:
+                left_s = max(ends_at_s - self._clock.monotonic(), 0.0)
+                is_back = await self._outside.drain(left_s)
+                await self.tick(self._clock.now())
+                is_done = self._stuck is None and self._outside.has_all_back and not self._outside.answers
+                if is_done or not is_back or left_s <= 0:
+                    break
+                if self._stuck is not None:
+                    await self._clock.sleep(self._settings.commit_retry_s)
+        finally:
+            self._refuse(ConflictError("Conductor is stopping: ask again when it runs"))
+            await self._outside.close()
+
+    def _refuse(self, error: ConductorError) -> None:
+        """Nothing is done for people any more; whoever waits is told."""
+        self._over = error
+        for command in (*self._commands, *(self._last.commands if self._last else ())):
+            command.fail(error)
+        self._commands.clear()
 
     def wake_up(self) -> None:
         """End the loop's wait."""
@@ -197,18 +216,14 @@ class Engine:
             RequestError: The pipeline does not exist or the parameters do not fit.
         """
         run_id = self._pipelines.run_id_of(new)
-        if run_id not in self._runs:
-            known = await self._in_store(lambda: self._store.load(run_id, self._pipelines.plan_of))
+
+        def act(tick: Tick, now: datetime) -> Run:
+            known = self._book.recall(run_id, tick.known)
             if known is not None:
                 return known
+            return self._book.add(tick.batch, self._pipelines.create(new, now=now, epoch=self._store.epoch))
 
-        def act(batch: Batch, now: datetime) -> Run:
-            made = self._pipelines.create(new, now=now, epoch=self._store.epoch)
-            if made.run.id in self._runs:
-                return self._runs[made.run.id]
-            return self._take_new(batch, made)
-
-        run = await self._submit(act)
+        run = await self._submit(act, run_id)
         assert run is not None
         return run
 
@@ -219,25 +234,11 @@ class Engine:
             NotFoundError: There is no such run.
             RequestError: It makes no sense in the run's state; nothing changed.
         """
-        if run_id not in self._runs:
-            await self._in_store(lambda: self._store.adopt(run_id))
-            loaded = await self._in_store(lambda: self._store.load(run_id, self._pipelines.plan_of))
-            if loaded is None:
-                raise NotFoundError(f"there is no run {run_id}: see `conductor runs list`")
-            if run_id not in self._runs:
-                self._attach(loaded)
 
-        def act(batch: Batch, now: datetime) -> Run:
-            if run_id not in self._runs:
-                raise ConflictError(f"run {run_id} has just ended: ask again")
-            try:
-                self._apply(batch, run_id, event, now)
-            except RequestError:
-                self._drop_if_ended(run_id)
-                raise
-            return self._runs[run_id]
+        def act(tick: Tick, now: datetime) -> Run:
+            return self._book.command(tick.batch, run_id, event, tick.known, now)
 
-        run = await self._submit(act)
+        run = await self._submit(act, run_id)
         assert run is not None
         return run
 
@@ -248,7 +249,8 @@ class Engine:
             NotFoundError: There is no such pipeline.
         """
 
-        def act(batch: Batch, now: datetime) -> None:
+        def act(tick: Tick, now: datetime) -> None:
+            batch = tick.batch
             missed = self._pipelines.set_paused(name, is_paused=is_paused, now=now)
             batch.paused[name] = is_paused
             if missed is not None:
@@ -256,7 +258,7 @@ class Engine:
             for run_id, event in self._pipelines.pause_events(
                 name, self._runs.values(), is_paused=is_paused, actor=actor
             ):
-                self._apply(batch, run_id, event, now)
+                self._book.apply(batch, run_id, event, now)
 
         await self._submit(act)
 
@@ -267,9 +269,11 @@ class Engine:
         self._pipelines.replace(plans, rows, now)
         self.wake_up()
 
-    async def _submit(self, act: Callable[[Batch, datetime], Run | None]) -> Run | None:
+    async def _submit(self, act: Callable[[Tick, datetime], Run | None], run_id: str | None = None) -> Run | None:
+        if self._over is not None:
+            raise self._over
         reply: asyncio.Future[Run | None] = asyncio.get_running_loop().create_future()
-        self._commands.append(_Command(act=act, reply=reply))
+        self._commands.append(Command(act=act, reply=reply, run_id=run_id))
         self.wake_up()
         return await reply
 
@@ -279,6 +283,11 @@ class Engine:
     def runs(self) -> Mapping[str, Run]:
         """The runs that have not ended, as committed."""
         return self._runs
+
+    @property
+    def broken(self) -> Mapping[str, str]:
+        """Runs that have not ended and cannot go on → why: their version does not load, or Conductor has a bug."""
+        return self._book.broken
 
     @property
     def connections(self) -> Connections:
@@ -302,60 +311,76 @@ class Engine:
         Raises:
             StoreError: The store is broken or was taken over: the process must stop. Nothing was performed.
         """
-        self.ticks += 1
-        tick = self._last = self._stuck or await self._work(now)
-        if tick.batch and not await self._commit(tick):
-            return self._settings.commit_retry_s
-        self._settle_commit(tick.batch)
-        for command in tick.commands:
-            if not command.reply.done():
-                command.reply.set_result(command.result)
-        self._outside.perform(tick.going)
+        async with self._one_at_a_time:
+            self.ticks += 1
+            if self._stuck is None and not await self._take(now):
+                return self._settings.commit_retry_s
+            tick = self._last
+            assert tick is not None
+            if tick.batch and not await self._commit(tick):
+                return self._settings.commit_retry_s
+            self._book.settle(tick.batch)
+            for command in tick.commands:
+                if not command.reply.done():
+                    command.reply.set_result(command.result)
+            self._outside.perform(tick.going)
+            if not self._is_stopping:
+                self._outside.look()
+            return self._wait_s()
+
+    async def _take(self, now: datetime) -> bool:
+        """Everything up to the commit; False when the store could not be asked, and nothing was taken."""
         if not self._is_stopping:
-            self._outside.look()
-        return self._wait_s()
-
-    async def _work(self, now: datetime) -> _Tick:
-        """Everything up to the commit."""
-        batch = Batch()
-        commands = list(self._commands)
-        self._commands.clear()
-        for command in commands:
-            self._run_command(command, batch, now)
-        await self._take_answers(batch, now)
-        await self._take_time(batch, now)
+            self._fired.extend(self._pipelines.due(now))
+        tick = Tick(commands=list(self._commands), answers=list(self._outside.answers), fired=list(self._fired))
+        try:
+            await self._read(tick)
+        except StoreUnavailableError as error:
+            _log.warning("the store does not answer, nothing was taken", error=str(error))
+            return False
+        for _ in tick.commands:
+            self._commands.popleft()
+        for _ in tick.answers:
+            self._outside.answers.popleft()
+        self._fired.clear()
+        self._last = tick
+        for command in tick.commands:
+            self._run_command(command, tick, now)
+        self._take_answers(tick, now)
+        self._take_time(tick, now)
         self._desk.look(self._runs, now)
-        self._bar(batch, now)
-        return _Tick(batch=batch, commands=commands, going=self._permit(batch, now))
+        self._bar(tick.batch, now)
+        tick.going = self._permit(tick.batch, now)
+        return True
 
-    def _run_command(self, command: _Command, batch: Batch, now: datetime) -> None:
+    async def _read(self, tick: Tick) -> None:
+        for pipeline in sorted(self._history.unread):
+            self._history.fill(pipeline, await self._in_store(partial(self._store.durations, pipeline)))
+        asked = questions(tick, self._runs, self._pipelines)
+        if asked:
+            tick.known = await self._in_store(lambda: asked.ask(self._store, self._pipelines))
+
+    @staticmethod
+    def _run_command(command: Command, tick: Tick, now: datetime) -> None:
         if command.reply.cancelled():
             return
         try:
-            command.result = command.act(batch, now)
-        except ConductorError as error:
-            command.reply.set_exception(error)
+            command.result = command.act(tick, now)
+        except Exception as error:  # noqa: BLE001 - the outer edge: what one person asks for must not stop the others
+            command.fail(error)
 
-    async def _take_answers(self, batch: Batch, now: datetime) -> None:
-        answers = list(self._outside.answers)
-        self._outside.answers.clear()
-        asked = [
-            (self._runs[run_id].plan.nodes[event.node].connection, ref.id)
-            for run_id, event in answers
-            if (ref := claimed_ref(event)) is not None and run_id in self._runs
-        ]
-        taken = await self._in_store(lambda: self._store.taken(asked)) if asked else {}
-        for run_id, event in answers:
+    def _take_answers(self, tick: Tick, now: datetime) -> None:
+        for run_id, event in tick.answers:
             run = self._runs.get(run_id)
             if run is None:
                 continue
             ref = claimed_ref(event)
             if ref is not None:
                 mine = (run_id, event.node, event.attempt_no)
-                owner = taken.setdefault((run.plan.nodes[event.node].connection, ref.id), mine)
+                owner = tick.known.owners.setdefault((run.plan.nodes[event.node].connection, ref.id), mine)
                 event = event if owner == mine else disowned(event, owner)  # noqa: PLW2901 - the same answer, judged
-            self._note_duration(batch, run, event, now)
-            self._apply(batch, run_id, event, now)
+            self._note_duration(tick.batch, run, event, now)
+            self._book.apply(tick.batch, run_id, event, now)
 
     def _note_duration(self, batch: Batch, run: Run, event: AttemptEvent, now: datetime) -> None:
         if not isinstance(event, Observed) or event.observation.state is not ExternalState.SUCCEEDED:
@@ -366,24 +391,29 @@ class Engine:
             batch.durations.append((run.plan.name, event.node, seconds))
             self._history.note(run.plan.name, event.node, seconds)
 
-    async def _take_time(self, batch: Batch, now: datetime) -> None:
+    def _take_time(self, tick: Tick, now: datetime) -> None:
         for run_id in self._desk.wakes.due(now):
-            if run_id in self._runs:
-                self._apply(batch, run_id, Wake(), now)
+            if run_id in self._runs and self._book.apply(tick.batch, run_id, Wake(), now):
                 self._desk.touch(run_id, None)
         if self._is_stopping:
             return
-        due = list(self._pipelines.due(now))
-        slots = [self._pipelines.run_id_of(new) for fired in due for new in fired.runs]
-        known = await self._in_store(lambda: self._store.known(slots)) if slots else frozenset()
-        for fired in due:
-            self._take_fired(batch, fired)
+        for fired in tick.fired:
+            self._take_fired(tick.batch, fired)
             for new in fired.runs:
-                made = self._pipelines.create(new, now=now, epoch=self._store.epoch)
-                if made.run.id not in self._runs and made.run.id not in known:
-                    self._take_new(batch, made)
+                run_id = self._pipelines.run_id_of(new)
+                if run_id not in self._runs and run_id not in tick.known.recorded:
+                    self._take_slot(tick.batch, new, now)
         for run_id, event in self._pipelines.begin(self._runs):
-            self._apply(batch, run_id, event, now)
+            self._book.apply(tick.batch, run_id, event, now)
+
+    def _take_slot(self, batch: Batch, new: NewRun, now: datetime) -> None:
+        try:
+            made = self._pipelines.create(new, now=now, epoch=self._store.epoch)
+        except RequestError as error:
+            _log.error("a slot was left out: its run cannot be made", pipeline=new.pipeline, error=str(error))
+            batch.drops.append((new.pipeline, new.slot or now, 1, f"its run could not be made: {error}"))
+        else:
+            self._book.add(batch, made)
 
     @staticmethod
     def _take_fired(batch: Batch, fired: Fired) -> None:
@@ -391,36 +421,13 @@ class Engine:
         if fired.dropped:
             batch.drops.append((fired.pipeline, fired.cursor_at, fired.dropped, fired.why))
 
-    def _take_new(self, batch: Batch, made: Step) -> Run:
-        run = batch.add(None, made)
-        self._runs[run.id] = run
-        self._pipelines.note(run)
-        return run
-
-    def _apply(self, batch: Batch, run_id: str, event: Event, now: datetime) -> bool:
-        """Step one run; False when the event met a state that has no arrow for it, which changes nothing."""
-        before = self._runs[run_id]
-        try:
-            made = step(before, event, now)
-        except InvalidTransitionError as error:
-            _log.error("an event was left out: this is a bug in Conductor", run=run_id, error=str(error))
-            return False
-        if made.run is before:
-            return True
-        change = batch.runs.get(run_id)
-        after = batch.add(before if change is None else change.before, made)
-        self._runs[run_id] = after
-        self._desk.touch(run_id, made.changed if after.is_paused is before.is_paused else None)
-        self._pipelines.note(after)
-        return True
-
     def _bar(self, batch: Batch, now: datetime) -> None:
         """End starts whose connection nobody has mended in time: nothing was sent, and the node says why."""
         for (run_id, node), why in self._desk.barred(self._settings.stopped_patience_s):
             attempt = self._runs[run_id].nodes[node].attempt
             assert attempt is not None
             error = ErrorInfo(error_class=ErrorClass.AUTH, message=why)
-            self._apply(batch, run_id, Barred(node=node, attempt_no=attempt.no, error=error), now)
+            self._book.apply(batch, run_id, Barred(node=node, attempt_no=attempt.no, error=error), now)
 
     def _permit(self, batch: Batch, now: datetime) -> list[Going]:
         """Whoever gets slots is permitted in this very commit."""
@@ -429,14 +436,14 @@ class Engine:
         going: list[Going] = []
         for key, effect in self._desk.admit():
             permit = Permitted(node=key[1], attempt_no=effect.attempt_no)
-            if not isinstance(effect, Start) or self._apply(batch, key[0], permit, now):
+            if not isinstance(effect, Start) or self._book.apply(batch, key[0], permit, now):
                 going.append((key, effect))
         self._desk.look(self._runs, now)
         return going
 
     # --- commit -----------------------------------------------------------------------------------------------------
 
-    async def _commit(self, tick: _Tick) -> bool:
+    async def _commit(self, tick: Tick) -> bool:
         is_retry = self._stuck is not None
         try:
             await self._in_store(lambda: self._store.commit(tick.batch, is_retry=is_retry))
@@ -446,34 +453,6 @@ class Engine:
             return False
         self._stuck = None
         return True
-
-    def _settle_commit(self, batch: Batch) -> None:
-        for run_id, change in batch.runs.items():
-            for transition in change.transitions:
-                _log.info(
-                    "transition",
-                    run=run_id,
-                    subject=transition.subject.value,
-                    node=transition.node,
-                    attempt=transition.attempt_no,
-                    before=transition.before,
-                    after=transition.after,
-                    cause=transition.cause.value,
-                )
-            self._drop_if_ended(run_id)
-
-    def _attach(self, run: Run) -> None:
-        self._runs[run.id] = run
-        self._pipelines.note(run)
-        self._desk.touch(run.id, None)
-
-    def _drop_if_ended(self, run_id: str) -> None:
-        run = self._runs[run_id]
-        if not run.state.is_final:
-            return
-        del self._runs[run_id]
-        self._pipelines.note(run)
-        self._desk.forget(run)
 
     async def _in_store(self, act: Callable[[], _T]) -> _T:
         if self._executor is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from conductor.core.cadence import Expected
 
@@ -14,32 +14,41 @@ _ENOUGH = 5
 
 
 class History:
-    """Recent durations by pipeline and node, newest last."""
+    """Recent durations by pipeline and node, newest last. Asks nobody: what is `unread`, somebody must `fill`."""
 
-    def __init__(self, load: Callable[[str], Mapping[str, Sequence[float]]]) -> None:
-        self._load = load
+    def __init__(self) -> None:
         self._durations: dict[str, dict[str, deque[float]]] = {}
         self._expected: dict[tuple[str, str], Expected | None] = {}
+        self.unread: set[str] = set()
+
+    def want(self, pipeline: str) -> None:
+        """The pipeline has runs: its durations are needed soon."""
+        if pipeline not in self._durations:
+            self.unread.add(pipeline)
+
+    def fill(self, pipeline: str, durations: Mapping[str, Sequence[float]]) -> None:
+        """What the store knows: durations by node, newest first."""
+        self.unread.discard(pipeline)
+        self._durations[pipeline] = {
+            node: deque(reversed(seconds[:_KEPT]), maxlen=_KEPT) for node, seconds in durations.items()
+        }
 
     def note(self, pipeline: str, node: str, seconds: float) -> None:
-        """Remember one more duration."""
-        self._pipeline(pipeline).setdefault(node, deque(maxlen=_KEPT)).append(seconds)
-        self._expected.pop((pipeline, node), None)
+        """Remember one more duration; of a pipeline that is not filled yet it will be in the store."""
+        known = self._durations.get(pipeline)
+        if known is not None:
+            known.setdefault(node, deque(maxlen=_KEPT)).append(seconds)
+            self._expected.pop((pipeline, node), None)
 
     def expected(self, pipeline: str, node: str) -> Expected | None:
         """The band in which eight of ten recent runs ended; None with fewer than five."""
         key = (pipeline, node)
         if key not in self._expected:
-            self._expected[key] = _band(self._pipeline(pipeline).get(node, ()))
+            known = self._durations.get(pipeline)
+            if known is None:
+                return None
+            self._expected[key] = _band(known.get(node, ()))
         return self._expected[key]
-
-    def _pipeline(self, pipeline: str) -> dict[str, deque[float]]:
-        if pipeline not in self._durations:
-            found = self._load(pipeline)
-            self._durations[pipeline] = {
-                node: deque(reversed(seconds[:_KEPT]), maxlen=_KEPT) for node, seconds in found.items()
-            }
-        return self._durations[pipeline]
 
 
 def _band(seconds: Sequence[float]) -> Expected | None:

@@ -50,15 +50,20 @@ class Outside:
         """Nothing is on the wire and no answer waits."""
         return not (self._tasks or self.answers)
 
+    @property
+    def has_all_back(self) -> bool:
+        """Every start, baseline and cancel has its answer."""
+        return not any(kind in _TO_AWAIT for _, _, kind in self._inflight)
+
     def perform(self, going: list[Going]) -> None:
         """Send what was just committed, and look up and cancel what is owed."""
         for run_id, owed in self._desk.take_later():
             if run_id not in self._runs:
                 continue
             if isinstance(owed, Find):
-                self._spawn(run_id, owed.node, "find", self._find(run_id, owed.node))
+                self._spawn(run_id, owed.node, "find", self._find(self._runs[run_id], owed.node))
             else:
-                self._spawn(run_id, owed.node, "cancel", self._cancel(run_id, owed.node))
+                self._spawn(run_id, owed.node, "cancel", self._cancel(self._runs[run_id], owed.node))
         for (run_id, node), effect in going:
             run = self._runs.get(run_id)
             if run is None:
@@ -77,11 +82,16 @@ class Outside:
         if self._connections.recheck_in_s() == 0.0:
             self._spawn("", "", "recheck", self._recheck())
 
-    async def drain(self, grace_s: float) -> None:
-        """Wait until every start, baseline and cancel on the wire has its answer, at most `grace_s` seconds."""
+    async def drain(self, grace_s: float) -> bool:
+        """Wait until every start, baseline and cancel on the wire has its answer, at most `grace_s` seconds.
+
+        Returns False when some have none.
+        """
         sends = [task for (_, _, kind), task in self._inflight.items() if kind in _TO_AWAIT]
-        if sends:
-            await asyncio.wait(sends, timeout=grace_s)
+        if not sends:
+            return True
+        _, left = await asyncio.wait(sends, timeout=grace_s)
+        return not left
 
     async def close(self) -> None:
         """Give up what is still on the wire and close the connections."""
@@ -96,7 +106,9 @@ class Outside:
         if key in self._inflight:
             work.close()
             return
-        self._inflight[key] = self._run(work)
+        task = self._inflight[key] = self._run(work)
+        # Also when the task trips: what is owed must not be taken for being on the wire for ever.
+        task.add_done_callback(lambda done: self._inflight.pop(key) if self._inflight.get(key) is done else None)
 
     def _run(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -125,20 +137,18 @@ class Outside:
         self._desk.sent((run.id, node), connection)
         self._answer(run.id, node, "prepare", event)
 
-    async def _find(self, run_id: str, node: str) -> None:
-        run = self._runs[run_id]
+    async def _find(self, run: Run, node: str) -> None:
         attempt = run.nodes[node].attempt
         assert attempt is not None
         event = await self._performer.find(run, run.plan.nodes[node], attempt)
-        self._answer(run_id, node, "find", event)
+        self._answer(run.id, node, "find", event)
 
-    async def _cancel(self, run_id: str, node: str) -> None:
-        run = self._runs[run_id]
+    async def _cancel(self, run: Run, node: str) -> None:
         attempt = run.nodes[node].attempt
         assert attempt is not None
         event = await self._performer.cancel(run.plan.nodes[node], attempt)
-        self._answer(run_id, node, "cancel", event)
-        self._desk.follower.nudge((run_id, node), self._clock.monotonic())
+        self._answer(run.id, node, "cancel", event)
+        self._desk.follower.nudge((run.id, node), self._clock.monotonic())
 
     async def _recheck(self) -> None:
         if await self._connections.recheck():

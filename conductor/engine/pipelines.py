@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import structlog
 
 from conductor.core.due import due
-from conductor.core.errors import ConductorError, ConflictError, NotFoundError
+from conductor.core.errors import ConflictError, NotFoundError
 from conductor.core.events import Begin, CancelRun, Event, Pause, Resume
 from conductor.core.keys import run_id
 from conductor.core.params import bind_params
@@ -103,6 +103,11 @@ class Pipelines:
         """The current definitions by name."""
         return self._plans
 
+    @property
+    def unloadable(self) -> frozenset[tuple[str, str]]:
+        """(pipeline, version) that were asked for and do not load."""
+        return frozenset(key for key, plan in self._versions.items() if plan is None)
+
     def plan_of(self, pipeline: str, version: str) -> Plan | None:
         """A version's plan; None (and an error in the log) when it can no longer be loaded."""
         current = self._plans.get(pipeline)
@@ -112,7 +117,7 @@ class Pipelines:
         if key not in self._versions:
             try:
                 self._versions[key] = self._load_version(pipeline, version)
-            except ConductorError as error:
+            except Exception as error:  # noqa: BLE001 - the outer edge: one version that trips stops no other
                 _log.error(
                     "a run cannot be followed: its pipeline version does not load",
                     pipeline=pipeline,
