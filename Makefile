@@ -51,7 +51,7 @@ serve: $(VENV)/.demo ## Run the service on the demo project, with the demo's ven
 
 # --- for contributors --------------------------------------------------------
 
-.PHONY: check format test test-all lanes lock clean
+.PHONY: check format test test-all lanes lock bench clean
 check: $(VENV)/.dev ## Format, lint, types, layers, tidiness
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -78,6 +78,9 @@ lock: ## Pin the requirements anew after a change in pyproject.toml (UPGRADE=--u
 	$(LOCK) requirements/build.in pyproject.toml --extra dev -o requirements/dev.txt
 	$(LOCK) requirements/build.in pyproject.toml --extra dbt --extra duckdb -c requirements/dev.txt -o requirements/demo.txt
 	$(LOCK) pyproject.toml -c requirements/dev.txt -o requirements/base.txt
+
+bench: $(VENV)/.dev ## Measure against a bare loop: one table and build/bench.json, about ten minutes
+	$(PY) -m bench
 
 clean: ## Remove the environment and every cache
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,0 +1,103 @@
+"""The engine alone as the measured process: a vendor that does nothing at once, SQLite with full durability."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import structlog
+
+from bench.assembly import engine_for
+from bench.lines import cpu_s, peak_rss_mb, say
+from bench.project import plans
+from bench.workloads import Workload
+from conductor.core.plan import NodePlan, Plan
+from conductor.core.run import Trigger
+from conductor.core.vendor import (
+    Absent,
+    Baseline,
+    Capabilities,
+    Correlation,
+    Delivery,
+    ExternalRef,
+    ExternalState,
+    FindAnswer,
+    Health,
+    LogExcerpt,
+    Observation,
+    Request,
+)
+from conductor.engine.clock import SystemClock
+from conductor.engine.pipelines import NewRun
+
+__all__ = ["main"]
+
+_CAPABILITIES = Capabilities(
+    correlation=Correlation.KEY, delivery=Delivery.EFFECTIVELY_ONCE, batch_size=1000, poll_floor_s=0.01
+)
+
+
+class _Noop:
+    """Every run has succeeded when it is first looked at."""
+
+    async def prepare(self, request: Request) -> Baseline:  # noqa: ARG002 - the protocol's
+        return Baseline()
+
+    async def start(self, request: Request) -> ExternalRef:
+        return ExternalRef(id=request.key)
+
+    async def poll(self, refs: Sequence[ExternalRef]) -> Mapping[str, Observation]:
+        return {ref.id: Observation(state=ExternalState.SUCCEEDED) for ref in refs}
+
+    async def find(self, request: Request, baseline: Baseline | None) -> FindAnswer:  # noqa: ARG002 - the protocol's
+        return Absent()
+
+    async def cancel(self, ref: ExternalRef) -> None:  # noqa: ARG002 - the protocol's
+        return None
+
+    async def logs(self, ref: ExternalRef) -> LogExcerpt:  # noqa: ARG002 - the protocol's
+        return LogExcerpt()
+
+    async def check(self) -> Health:
+        return Health(is_ok=True, message="")
+
+
+def _without_vendor(plan: Plan) -> Plan:
+    return replace(plan, nodes={name: _noop_node(node) for name, node in plan.nodes.items()})
+
+
+def _noop_node(node: NodePlan) -> NodePlan:
+    return replace(node, uses="noop.job", capabilities=_CAPABILITIES)
+
+
+async def _go(workload: Workload, folder: Path) -> None:
+    defined = [_without_vendor(plan) for plan in plans(workload)]
+    clock = SystemClock()
+    async with engine_for(defined, lambda _context: _Noop(), folder) as (engine, _store):
+        is_triggered = False
+        began_s, began_cpu_s = clock.monotonic(), cpu_s()
+        loop = asyncio.create_task(engine.run(until=lambda: is_triggered and not engine.runs))
+        async with asyncio.TaskGroup() as group:
+            for plan in defined:
+                new = NewRun(pipeline=plan.name, trigger=Trigger.MANUAL, identity="bench")
+                _ = group.create_task(engine.trigger(new))
+        is_triggered = True
+        engine.wake_up()
+        await loop
+        elapsed_s, used_s = clock.monotonic() - began_s, cpu_s() - began_cpu_s
+    say({"event": "done", "elapsed_s": elapsed_s, "cpu_s": used_s, "rss_mb": peak_rss_mb(), "ticks": engine.ticks})
+
+
+def main() -> None:
+    """Arguments: the workload as JSON and a folder."""
+    workload, folder = sys.argv[1:3]
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    asyncio.run(_go(Workload.from_json(workload), Path(folder)))
+
+
+if __name__ == "__main__":
+    main()
