@@ -72,6 +72,7 @@ class Book:
             return False
         if made.run is before:
             return True
+        self.broken.pop(run_id, None)
         change = batch.runs.get(run_id)
         after = batch.add(before if change is None else change.before, made)
         self.runs[run_id] = after
@@ -139,7 +140,9 @@ class Book:
             self.attach(found)
         try:
             if not self.apply(batch, run_id, event, now):
-                raise ConflictError(f"run {run_id} cannot do that: {self.broken[run_id]}; nothing changed")
+                why = self.broken.pop(run_id)
+                self._desk.touch(run_id, None)
+                raise ConflictError(f"run {run_id} is as it was: {why}")
             return self.runs[run_id]
         finally:
             # One that this batch changes is let go of once that is committed.

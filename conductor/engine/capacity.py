@@ -112,17 +112,17 @@ class Capacity:
             return []
         self._is_stale = False
         left = dict(room)
-        candidates: list[Want] = []
-        for want in sorted(self._wants.values(), key=lambda want: (-want.priority, want.order)):
-            if want.connection in left:
-                if left[want.connection] <= 0:
-                    self._is_stale = True
-                    continue
-                left[want.connection] -= 1
-            candidates.append(want)
         limits = Limits(connections=self._connections, pools=self._pools, closed=frozenset(closed))
         going: list[tuple[Key, Prepare | Start]] = []
-        for want in admit(candidates, limits, self._usage):
+        for want in sorted(self._wants.values(), key=lambda want: (-want.priority, want.order)):
+            # Room is taken by those who go, not by those who wait for something else.
+            if left.get(want.connection, 1) <= 0:
+                self._is_stale = True
+                continue
+            if not admit((want,), limits, self._usage):
+                continue
+            if want.connection in left:
+                left[want.connection] -= 1
             key, effect = cast("tuple[Key, Prepare | Start]", want.id)
             if not want.has_slot:
                 self._holding[key] = Holding(want.connection, want.scope, want.pools)

@@ -150,6 +150,7 @@ class FakeVendor:
         sins: Scripted sins by call, taken first in, first out, before the plan's own.
         calls: How many calls came, by kind.
         batches: The sizes of the polls.
+        looked: How often each run was looked at.
         lag_s: How long a new job stays out of lists and reads.
         retry_after_s: What a refusal asks for.
         key_ttl_s: How long a key is remembered.
@@ -166,6 +167,7 @@ class FakeVendor:
         self.sins: dict[str, deque[Sin]] = {}
         self.calls: Counter[str] = Counter()
         self.batches: list[int] = []
+        self.looked: Counter[str] = Counter()
         self.lag_s = 0.0
         self.retry_after_s: float | None = 7.0
         self.key_ttl_s = capabilities.key_ttl_s + 300.0
@@ -303,6 +305,7 @@ class FakeVendor:
         assert refs, "a poll of nothing"
         assert len(refs) <= self.capabilities.batch_size, "more refs than one call takes"
         self.batches.append(len(refs))
+        self.looked.update(ref.id for ref in refs)
         await self._read("poll")
         now = self.clock.now()
         seen: dict[str, Observation] = {}
