@@ -92,6 +92,7 @@ class Pipelines:
         self._versions: dict[tuple[str, str], Plan | None] = {}
         self._cursor: dict[str, datetime] = {}
         self._next: dict[str, datetime] = {}
+        self._moved: dict[str, datetime] = {}
         self._queued: dict[str, dict[str, None]] = {}
         self._running: dict[str, dict[str, None]] = {}
         self._is_changed = True
@@ -152,7 +153,10 @@ class Pipelines:
             if plan.schedule is None or name not in self._rows:
                 continue
             cursor = self._cursor.get(name, self._rows[name].cursor_at)
-            self._cursor[name] = max(cursor, now) if name in self._rescheduled else cursor
+            if name in self._rescheduled and cursor < now:
+                # Told to the store, too: or after a crash the new schedule would have missed slots from before it.
+                cursor = self._moved[name] = now
+            self._cursor[name] = cursor
             self._plan_next(name, plan)
         self._rescheduled.clear()
 
@@ -173,7 +177,10 @@ class Pipelines:
         return self._next
 
     def due(self, now: datetime) -> Iterator[Fired]:
-        """The slots that have come, and what the catch-up policy makes of missed ones."""
+        """The slots that have come, and what the catch-up policy makes of missed ones. Each is told once."""
+        for name, at in self._moved.items():
+            yield Fired(pipeline=name, cursor_at=at)
+        self._moved.clear()
         for name in [name for name, at in self._next.items() if at <= now]:
             plan = self._plans[name]
             assert plan.schedule is not None
@@ -224,9 +231,10 @@ class Pipelines:
         fired: Fired | None = None
         if not is_paused and not plan.schedule.catchup:
             missed = due(plan.schedule, self._cursor[name], now, times=slot_times(plan.schedule))
-            self._cursor[name] = now
+            self._cursor[name] = max(self._cursor[name], now)
             count = len(missed.slots) + missed.dropped
-            fired = Fired(pipeline=name, cursor_at=now, dropped=count, why="missed while the pipeline was paused")
+            why = "missed while the pipeline was paused"
+            fired = Fired(pipeline=name, cursor_at=self._cursor[name], dropped=count, why=why)
         self._plan_next(name, plan)
         return fired
 

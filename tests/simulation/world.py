@@ -6,6 +6,7 @@ runs before the universe is over, and what was not committed is gone.
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
@@ -229,7 +230,11 @@ class World:
         """The process stops as it should."""
         assert self.life is not None
         life = self.life
-        life.turns.run(life.engine.stop())
+        task = life.turns.start(life.engine.stop())
+        life.turns.until_quiet()
+        while not task.done() and (sleeper_s := self.clock.next_in_s()) is not None:
+            self._pass(sleeper_s)
+        life.turns.run(asyncio.wait_for(task, None))
         self.clock.forget_sleepers()
         self._dead.append(life.turns)
         life.store.close()
