@@ -43,5 +43,5 @@ plugin = Plugin(
         )
     },
     build=_build,
-    sandbox=HightouchSandbox,
+    sandbox=lambda clock: HightouchSandbox(clock, first_id=int(clock.now().timestamp())),
 )

@@ -70,6 +70,7 @@ class HightouchSandbox:
         run_s: float | None = 20.0,
         syncs: Sequence[tuple[int, str]] = ((1001, "contacts-to-crm"), (1002, "audiences-to-ads")),
         on_sync: Callable[[str], int] | None = None,
+        first_id: int = 70_000_001,
     ) -> None:
         """Make a workspace.
 
@@ -79,11 +80,13 @@ class HightouchSandbox:
             syncs: Number and slug of the syncs that exist.
             on_sync: Called with the sync id once per run that processes by itself; returns how many rows were pushed.
                 What it raises becomes the run's failure.
+            first_id: The first run's id. The vendor never gives an id twice: a server that is started again and again
+                takes one that grows, such as the time.
         """
         self._clock = clock
         self._on_sync = on_sync
         self._syncs = {sync_id: VendorSync(id=sync_id, slug=slug) for sync_id, slug in syncs}
-        self._next_id = 70_000_001
+        self._next_id = first_id
         self._arrivals: deque[float] = deque()
         self.run_s = run_s
         self.hidden_polls = 0

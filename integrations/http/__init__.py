@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from conductor.sdk import Context, Integration, Operation, Plugin
 from integrations.http.config import Connection, JobSettings, Outputs
 from integrations.http.integration import HttpIntegration, capabilities, scope
-from integrations.http.sandbox import make_sandbox
+from integrations.http.sandbox import make_server
 
 __all__ = ["plugin"]
 
@@ -41,5 +41,5 @@ plugin = Plugin(
         )
     },
     build=_build,
-    sandbox=make_sandbox,
+    sandbox=make_server,
 )

@@ -17,7 +17,7 @@ from conductor.core.vendor import ExternalState, Json
 from conductor.sdk import Clock, Faults, LedgerEntry, with_faults
 from conductor.sdk.sandbox import AsgiApp
 
-__all__ = ["HttpSandbox", "make_sandbox"]
+__all__ = ["HttpSandbox", "make_sandbox", "make_server"]
 
 _LARGEST_BODY = 1_000_000
 _MOST_IDS = 1000
@@ -60,9 +60,9 @@ class _Job:
         "tag",
     )
 
-    def __init__(self, no: int, name: str, created: float, created_text: str) -> None:
+    def __init__(self, no: int, job_id: str, name: str, created: float, created_text: str) -> None:
         self.no = no
-        self.id = f"j{no}"
+        self.id = job_id
         self.name = name
         self.created = created
         self.created_text = created_text
@@ -80,6 +80,7 @@ class HttpSandbox:
     """The job service. All attributes may be changed while it runs.
 
     Attributes:
+        id_prefix: Ids begin with it. A server that is started again and again takes a new one, as ids are given once.
         token: The bearer token that it accepts.
         duration_s: How long a job runs that does not say `duration_s` itself, in seconds.
         queue_s: How long a job is queued before it runs, in seconds.
@@ -98,6 +99,7 @@ class HttpSandbox:
     """
 
     def __init__(self, clock: Clock) -> None:
+        self.id_prefix = "j"
         self.token = "sandbox-http-2f61c9"  # noqa: S105 - opens nothing but this sandbox
         self.duration_s = 5.0
         self.queue_s = 0.0
@@ -243,7 +245,8 @@ class HttpSandbox:
             raise _RefusalError(400, "invalid", "duration_s must be a number of seconds")
         if outcome not in _OUTCOMES:
             raise _RefusalError(400, "invalid", f"outcome must be one of {', '.join(_OUTCOMES)}")
-        job = _Job(len(self._jobs) + 1, str(body.get("name", "default")), now, self._clock.now().isoformat())
+        no = len(self._jobs) + 1
+        job = _Job(no, f"{self.id_prefix}{no}", str(body.get("name", "default")), now, self._clock.now().isoformat())
         job.duration_s = float(duration_s)
         job.outcome = _OUTCOMES[str(outcome)]
         job.tag = str(body.get("tag", ""))
@@ -334,6 +337,13 @@ class HttpSandbox:
 def make_sandbox(clock: Clock) -> HttpSandbox:
     """A fresh job service on `clock`. Its `app` is an ASGI app: for uvicorn, or for a transport in this process."""
     return HttpSandbox(clock)
+
+
+def make_server(clock: Clock) -> HttpSandbox:
+    """As `make_sandbox`, with ids that no earlier server on this machine has given."""
+    sandbox = HttpSandbox(clock)
+    sandbox.id_prefix = f"j{int(clock.now().timestamp()):x}-"
+    return sandbox
 
 
 def _since(text: str | None) -> float:

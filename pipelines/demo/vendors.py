@@ -39,7 +39,8 @@ async def main(warehouse: Path, ports: tuple[int, int] = (0, 0)) -> None:
     )
     for name in ("shop_orders", "shop_customers"):
         fivetran.add_connection(name, schema="shop")
-    hightouch = HightouchSandbox(clock, run_s=_PUSH_S, on_sync=lambda _sync: push(warehouse))
+    first_id = int(clock.now().timestamp())
+    hightouch = HightouchSandbox(clock, run_s=_PUSH_S, on_sync=lambda _sync: push(warehouse), first_id=first_id)
     listeners = [_listen(port) for port in ports]
     servers = [
         uvicorn.Server(uvicorn.Config(vendor.app, log_level="error", lifespan="off", access_log=False))
