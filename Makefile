@@ -51,7 +51,7 @@ serve: $(VENV)/.demo ## Run the service on the demo project, with the demo's ven
 
 # --- for contributors --------------------------------------------------------
 
-.PHONY: check format test test-all lanes lock bench clean
+.PHONY: check format docs docs-check test test-all lanes lock bench clean
 check: $(VENV)/.dev ## Format, lint, types, layers, tidiness
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -62,6 +62,13 @@ check: $(VENV)/.dev ## Format, lint, types, layers, tidiness
 format: $(VENV)/.dev ## Format, and mend what can be mended safely
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: $(VENV)/.dev ## Write docs/reference anew from the code
+	$(PY) -m tools.docs
+
+docs-check: $(VENV)/.dev ## Hold every page to the code: reference, examples, commands, links, tutorial
+	$(PY) -m tools.docs --check
+	$(PY) -m pytest -q tests/docs
 
 test: $(VENV)/.dev ## The suite: real PostgreSQL, real dbt, no account, under five minutes on two cores
 	$(PY) -m pytest -q -n $(JOBS) -m "not slow" --durations=10
