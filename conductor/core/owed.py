@@ -11,7 +11,19 @@ from conductor.core.run import NodeRun, Run
 from conductor.core.states import AttemptState, NodeState, RunState
 from conductor.core.timers import deadlines, run_deadline
 
-__all__ = ["Cancel", "Effect", "Find", "Poll", "Prepare", "Start", "next_wake", "outstanding", "owed_by"]
+__all__ = [
+    "Cancel",
+    "Effect",
+    "Find",
+    "Poll",
+    "Prepare",
+    "Start",
+    "next_wake",
+    "node_wake",
+    "outstanding",
+    "owed_by",
+    "run_wake",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +113,22 @@ def next_wake(run: Run, now: datetime | None = None) -> datetime | None:
     What is owed already stays owed however often one looks. With `now`, the instant of the last look, it is left out:
     the result is then later than `now` once a `Wake` was stepped at `now`.
     """
-    if run.state is not RunState.RUNNING:
+    wakes = [run_wake(run), *(node_wake(run, node, now) for node in run.nodes.values() if node.state in _ACTIVE)]
+    return min((at for at in wakes if at is not None), default=None)
+
+
+def run_wake(run: Run) -> datetime | None:
+    """When the run's own limit passes: the part of `next_wake` that belongs to no node."""
+    if run.state is not RunState.RUNNING or run.cancel_cause is not None:
         return None
-    active = [node for node in run.nodes.values() if node.state in _ACTIVE]
-    wakes = [wake for node in active for wake in _timers(run, node)]
-    wakes += [at for node in active for at in _owed_from(run, node) if now is None or at > now]
-    deadline = run_deadline(run.started_at, run.plan.run_timeout_s)
-    if deadline is not None and run.cancel_cause is None:
-        wakes.append(deadline)
+    return run_deadline(run.started_at, run.plan.run_timeout_s)
+
+
+def node_wake(run: Run, node: NodeRun, now: datetime | None = None) -> datetime | None:
+    """One node's part of `next_wake`."""
+    if run.state is not RunState.RUNNING or node.state not in _ACTIVE:
+        return None
+    wakes = [*_timers(run, node), *(at for at in _owed_from(run, node) if now is None or at > now)]
     return min(wakes, default=None)
 
 
@@ -141,7 +161,7 @@ def _timers(run: Run, node: NodeRun) -> Iterator[datetime]:
     elif attempt is not None and attempt.state is AttemptState.RUNNING:
         limits = run.plan.nodes[node.id].limits
         if attempt.cancel_cause is None:
-            yield from (due_at for due_at, _ in deadlines(attempt, limits))
+            yield from (due_at for due_at, _, _ in deadlines(attempt, limits))
         else:
             assert attempt.cancel_asked_at is not None
             yield attempt.cancel_asked_at + timedelta(seconds=limits.cancel_grace_s)

@@ -59,27 +59,30 @@ def _wake_node(draft: Draft, node: str) -> None:
     if attempt.cancel_cause is not None:
         _check_grace(draft, node, attempt, plan)
         return
-    for due_at, why in deadlines(attempt, plan.limits):
+    for due_at, words, limit_s in deadlines(attempt, plan.limits):
         if due_at <= draft.now:
-            error = ErrorInfo(error_class=ErrorClass.TIMEOUT, message=why)
+            error = ErrorInfo(error_class=ErrorClass.TIMEOUT, message=f"{words} {_span(limit_s)}")
             ask_cancel(draft, node, CancelCause.TIMEOUT, error)
             return
 
 
-def deadlines(attempt: Attempt, limits: Limits) -> Iterator[tuple[datetime, str]]:
-    """Each limit of a followed attempt: when it passes and what to say then."""
+def deadlines(attempt: Attempt, limits: Limits) -> Iterator[tuple[datetime, str, float]]:
+    """Each limit of a followed attempt: when it passes, what to say then, and the limit in seconds."""
     began_at = attempt.permit_at or attempt.running_at
     if limits.total_s is not None and began_at is not None:
-        yield began_at + timedelta(seconds=limits.total_s), f"it took longer than {_span(limits.total_s)}"
+        yield began_at + timedelta(seconds=limits.total_s), "it took longer than", limits.total_s
     since = attempt.seen_at or attempt.running_at
     if limits.queued_s is not None and since is not None and attempt.seen_state is ExternalState.QUEUED:
-        yield since + timedelta(seconds=limits.queued_s), f"queued at the vendor for {_span(limits.queued_s)}"
+        yield since + timedelta(seconds=limits.queued_s), "queued at the vendor for", limits.queued_s
     if limits.running_s is not None and since is not None and attempt.seen_state is ExternalState.RUNNING:
         began = attempt.vendor_started_at or since
-        yield began + timedelta(seconds=limits.running_s), f"running for longer than {_span(limits.running_s)}"
+        yield began + timedelta(seconds=limits.running_s), "running for longer than", limits.running_s
     if limits.no_progress_s is not None and attempt.marker_at is not None:
-        words = f"no sign of progress for {_span(limits.no_progress_s)}"
-        yield attempt.marker_at + timedelta(seconds=limits.no_progress_s), words
+        yield (
+            attempt.marker_at + timedelta(seconds=limits.no_progress_s),
+            "no sign of progress for",
+            limits.no_progress_s,
+        )
 
 
 def _check_grace(draft: Draft, node: str, attempt: Attempt, plan: NodePlan) -> None:

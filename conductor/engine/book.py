@@ -67,8 +67,8 @@ class Book:
             raise
         except Exception as error:  # noqa: BLE001 - one run's bug must not stop all the others, now and at each restart
             _log.error("an event was left out: this is a bug in Conductor", run=run_id, exc_info=error)
-            self.broken[run_id] = f"{type(event).__name__} met a bug in Conductor ({error}): please report it"
-            self._desk.wakes.set(run_id, now + timedelta(seconds=_BROKEN_WAIT_S))
+            self.broken[run_id] = f"{type(event).__name__} met a bug in Conductor ({error!r}): please report it"
+            self._desk.wakes.set(run_id, "", now + timedelta(seconds=_BROKEN_WAIT_S))
             return False
         if made.run is before:
             return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
-from conductor.core.owed import Cancel, Find, Poll, Prepare, Start, next_wake, owed_by
+from conductor.core.owed import Cancel, Find, Poll, Prepare, Start, node_wake, owed_by, run_wake
 from conductor.core.run import Run
 from conductor.engine.capacity import Capacity, Key
 from conductor.engine.connections import Connections
@@ -65,14 +65,15 @@ class Desk:
             run = runs.get(run_id)
             if run is None:
                 continue
-            # What is owed since before is on the wire or waits for a slot: time alone changes nothing about it.
-            self.wakes.set(run_id, next_wake(run, now))
+            self.wakes.set(run_id, "", run_wake(run))
             for node in run.nodes if nodes is None else sorted(nodes):
                 if run.nodes[node].attempt is not None:
                     self._look_at(run, node, now)
 
     def _look_at(self, run: Run, node: str, now: datetime) -> None:
         key = (run.id, node)
+        # What is owed since before is on the wire or waits for a slot: time alone changes nothing about it.
+        self.wakes.set(run.id, node, node_wake(run, run.nodes[node], now))
         attempt = run.nodes[node].attempt
         assert attempt is not None
         is_preparing = key in self._preparing
@@ -164,7 +165,7 @@ class Desk:
 
     def forget(self, run: Run) -> None:
         """The run has ended: it owes, wants and occupies nothing."""
-        self.wakes.set(run.id, None)
+        self.wakes.forget(run.id)
         for node in run.nodes:
             key = (run.id, node)
             self._capacity.let_go(key)
