@@ -13,7 +13,7 @@ from conductor.core.vendor import ExternalRef
 __all__ = ["Followed", "Follower", "Group"]
 
 _MOST_IN_FLIGHT = 8
-_GRID = 0.1
+_GRID = 0.25
 _BLIND_SLOWEST_S = 60.0
 
 Key = tuple[str, str]
@@ -191,7 +191,7 @@ class Follower:
 
     @staticmethod
     def _push(group: Group, member: Followed, due_s: float, wait_s: float) -> None:
-        """Round up to a grid of a tenth of the wait (a power of two of seconds), so that neighbours meet."""
+        """Round up to a grid of a quarter of the wait (a power of two of seconds), so that neighbours meet."""
         grid_s = 2.0 ** math.floor(math.log2(max(wait_s * _GRID, 0.01)))
         member.due_s = math.ceil(due_s / grid_s) * grid_s
         heapq.heappush(group.heap, (member.due_s, member.key))
