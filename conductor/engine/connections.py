@@ -73,6 +73,7 @@ class Connections:
         self._opened: dict[str, Opened] = {}
         self._closed: dict[str, _Closed] = {}
         self._retired: list[Http] = []
+        self._is_checking = False
         self.requests: Counter[tuple[str, str]] = Counter()
 
     def open(self, name: str) -> Opened | None:
@@ -152,29 +153,32 @@ class Connections:
         return {name: closed.why for name, closed in self._closed.items() if closed.since_s <= before_s}
 
     def recheck_in_s(self) -> float | None:
-        """Seconds until a closed connection is to be checked again; None when none is closed."""
-        if not self._closed:
+        """Seconds until a closed connection is to be checked again; None when none is closed, or a check is going on."""
+        if not self._closed or self._is_checking:
             return None
         return max(min(closed.recheck_at_s for closed in self._closed.values()) - self._clock.monotonic(), 0.0)
 
     async def recheck(self) -> bool:
-        """Check the closed connections that are due; True when one was opened again."""
-        now_s = self._clock.monotonic()
-        is_any_open = False
-        for name, closed in list(self._closed.items()):
-            if closed.recheck_at_s > now_s:
-                continue
-            # Before the call: while it is on the wire no other is due.
-            closed.recheck_at_s = now_s + _RECHECK_S
-            self._retire(name)
-            health = await self.check(name)
-            if health.is_ok:
-                self._closed.pop(name, None)
-                is_any_open = True
-                _log.info("connection works again", connection=name)
-            else:
-                closed.recheck_at_s = self._clock.monotonic() + _RECHECK_S
-        return is_any_open
+        """Check the closed connections that are due, once at a time; True when one was opened again."""
+        if self._is_checking:
+            return False
+        self._is_checking = True
+        try:
+            now_s = self._clock.monotonic()
+            due = [name for name, closed in self._closed.items() if closed.recheck_at_s <= now_s]
+            return any([await self._recheck(name) for name in due])
+        finally:
+            self._is_checking = False
+
+    async def _recheck(self, name: str) -> bool:
+        self._retire(name)
+        health = await self.check(name)
+        if health.is_ok:
+            self._closed.pop(name, None)
+            _log.info("connection works again", connection=name)
+        else:
+            self._closed[name].recheck_at_s = self._clock.monotonic() + _RECHECK_S
+        return health.is_ok
 
     def _retire(self, name: str) -> None:
         """Build the connection anew when it is next used: its secrets may have been mended meanwhile."""

@@ -90,3 +90,19 @@ def test_the_loop_lets_a_check_come_back(make_world: MakeWorld) -> None:
     assert world.life is not None
     world.life.turns.run(engine.run(until=lambda: not engine.connections.closed or engine.ticks > 500))
     assert not engine.connections.closed
+
+
+def test_it_waits_while_one_of_two_closed_connections_is_checked(make_world: MakeWorld) -> None:
+    clock = SimClock()
+    vendors = tuple(FakeVendor(name, KEYED, clock) for name in ("x", "y"))
+    world = make_world(pipeline(node("a", KEYED, on="x"), node("b", KEYED, on="y")), vendors=vendors)
+    for vendor in vendors:
+        vendor.plan.latency_s = lambda call: 5.0 if call == "check" else 0.0
+    world.engine.connections.close("x", "the token was refused")
+    world.pass_time(2)
+    world.engine.connections.close("y", "the token was refused")
+    run_id = world.trigger()
+    world.pass_time(61)
+    assert world.rest() > 0.5
+    world.until_done()
+    assert world.states(run_id) == {"a": "succeeded", "b": "succeeded"}
