@@ -13,7 +13,9 @@ from conductor.core.vendor import ExternalRef
 __all__ = ["Followed", "Follower", "Group"]
 
 _MOST_IN_FLIGHT = 8
-_GRID = 0.25
+_GRID = 0.1
+_SHORT_GRID = 0.25
+_LONGEST_SHORT_GRID_S = 1.0
 _BLIND_SLOWEST_S = 60.0
 
 Key = tuple[str, str]
@@ -191,7 +193,12 @@ class Follower:
 
     @staticmethod
     def _push(group: Group, member: Followed, due_s: float, wait_s: float) -> None:
-        """Round up to a grid of a quarter of the wait (a power of two of seconds), so that neighbours meet."""
-        grid_s = 2.0 ** math.floor(math.log2(max(wait_s * _GRID, 0.01)))
+        """Round up to a grid (a power of two of seconds), so that neighbours meet.
+
+        A tenth of the wait is enough where waits are long; where they are short, runs that were started one after the
+        other within a second or two would never share a request.
+        """
+        wanted_s = max(wait_s * _GRID, min(wait_s * _SHORT_GRID, _LONGEST_SHORT_GRID_S), 0.01)
+        grid_s = 2.0 ** math.floor(math.log2(wanted_s))
         member.due_s = math.ceil(due_s / grid_s) * grid_s
         heapq.heappush(group.heap, (member.due_s, member.key))
