@@ -29,13 +29,17 @@ class SimClock:
     """Wall and monotonic time that stand still until `advance`; `jump` moves the wall alone."""
 
     def __init__(self, start: datetime = T0) -> None:
-        self._wall = start
+        self._start = self._wall = start
         self._elapsed_s = 0.0
         self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
         self._count = 0
 
     def now(self) -> datetime:
         return self._wall
+
+    def true(self) -> datetime:
+        """What the clocks of others say, whatever was done to ours."""
+        return self._start + timedelta(seconds=self._elapsed_s)
 
     def monotonic(self) -> float:
         return self._elapsed_s
@@ -97,12 +101,12 @@ class Turns:
 
     def bury(self) -> None:
         """Close the loop of a life that is over, once nothing that its tasks do can be seen any more."""
-        tasks = asyncio.all_tasks(self._loop)
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            self._loop.run_until_complete(asyncio.wait(tasks))
-        for task in tasks:
-            if not task.cancelled():
-                task.exception()
+        for _ in range(_MOST_TURNS):
+            tasks = asyncio.all_tasks(self._loop)
+            if not tasks:
+                break
+            for task in tasks:
+                task.cancel()
+            self._loop.call_soon(self._loop.stop)
+            self._loop.run_forever()
         self._loop.close()

@@ -191,11 +191,11 @@ class FakeVendor:
     def finish(self, node: str, outcome: ExternalState = ExternalState.SUCCEEDED) -> None:
         """The newest job of a node ends now."""
         job = self.job(node)
-        job.outcome, job.ends_at = outcome, self.clock.now()
+        job.outcome, job.ends_at = outcome, self.clock.true()
 
     def foreign(self, scope: str, *, duration_s: float) -> Job:
         """Somebody else starts something."""
-        now = self.clock.now()
+        now = self.clock.true()
         job = Job(
             id=f"{self.connection}-x{len(self._by_id)}",
             connection=self.connection,
@@ -209,7 +209,7 @@ class FakeVendor:
 
     def active(self) -> list[Job]:
         """Our jobs that are running there right now."""
-        now = self.clock.now()
+        now = self.clock.true()
         return [job for job in self.ledger if job.is_active(now)]
 
     # --- the protocol ------------------------------------------------------------------------------------------------
@@ -217,7 +217,7 @@ class FakeVendor:
     async def prepare(self, request: Request) -> Baseline:
         await self._read("prepare")
         scope = _scope(request)
-        now = self.clock.now()
+        now = self.clock.true()
         running = [job for job in self._by_id.values() if job.scope == scope and scope and job.is_active(now)]
         ref = ExternalRef(id=running[-1].id) if running else None
         ids = sorted(job.id for job in self._by_id.values() if job.scope == scope)
@@ -255,7 +255,7 @@ class FakeVendor:
                 return ExternalRef(id=job.id, link=f"https://vendor.example/{job.id}")
 
     def _accept(self, request: Request) -> Job:
-        now = self.clock.now()
+        now = self.clock.true()
         if self.capabilities.sends_nothing:
             return self._watch(request, now)
         if self.capabilities.correlation is Correlation.KEY:
@@ -307,7 +307,7 @@ class FakeVendor:
         self.batches.append(len(refs))
         self.looked.update(ref.id for ref in refs)
         await self._read("poll")
-        now = self.clock.now()
+        now = self.clock.true()
         seen: dict[str, Observation] = {}
         for ref in refs:
             job = self._by_id.get(ref.id)
@@ -319,7 +319,7 @@ class FakeVendor:
 
     async def find(self, request: Request, baseline: Baseline | None) -> FindAnswer:
         await self._read("find")
-        visible_to = self.clock.now() - timedelta(seconds=self.lag_s)
+        visible_to = self.clock.true() - timedelta(seconds=self.lag_s)
         listed = [job for job in self._by_id.values() if job.at <= visible_to and not job.is_forgotten]
         match self.capabilities.correlation:
             case Correlation.KEY | Correlation.TAG:
@@ -341,7 +341,7 @@ class FakeVendor:
         await self._on_the_wire("cancel")
         if sin is not Sin.NONE:
             raise IntegrationError("HTTP 500 on cancel")
-        now = self.clock.now()
+        now = self.clock.true()
         job = self._by_id.get(ref.id)
         if job is not None and now < job.ends_at and self.plan.obeys_cancel(job.id):
             job.ends_at, job.is_cancelled = now + timedelta(seconds=1), True

@@ -159,6 +159,7 @@ class World:
         self._load_version = load_version or self._known_version
         self._versions: dict[tuple[str, str], Plan] = {}
         self._dead: list[Turns] = []
+        self._opening: Store | None = None
         self._identities = 0
         self._ticks_now = (0.0, 0)
         if template is not None:
@@ -188,7 +189,9 @@ class World:
         assert self.life is None
         for plan in self.plans.values():
             self._versions[plan.name, plan.version] = plan
-        store = Store.open(f"sqlite:///{self.database}")
+        store = self._opening = Store.open(f"sqlite:///{self.database}")
+        turns = Turns()
+        self._dead.append(turns)
         redact = Redactor()
         connections = Connections(
             build=lambda name, _: self.vendors[name],
@@ -213,8 +216,18 @@ class World:
             capacity=Capacity(connections=self._limits, pools=self._pools),
             settings=self._settings,
         )
-        self.life = Life(turns=Turns(), store=store, engine=engine, connections=connections)
-        self.life.turns.run(engine.start())
+        turns.run(engine.start())
+        self._dead.remove(turns)
+        self.life = Life(turns=turns, store=store, engine=engine, connections=connections)
+        self._opening = None
+        return self
+
+    def abandon_boot(self) -> World:
+        """The process died while it began."""
+        self.clock.forget_sleepers()
+        if self._opening is not None:
+            self._opening.close()
+            self._opening = None
         return self
 
     def crash(self) -> World:
@@ -245,6 +258,7 @@ class World:
         """The universe is over: what still hangs in dead processes is taken down."""
         if self.life is not None:
             self.crash()
+        self.abandon_boot()
         for turns in self._dead:
             turns.bury()
         self._dead.clear()
