@@ -2,7 +2,7 @@
 
 A start is sent once and never retried; tenacity retries reads and never sees a start. httpx is imported nowhere else.
 The transport is aiohttp under httpx's API; aiohttp repeats only idempotent methods on a dead kept-alive connection, and
-a start opens its own connection so that even that cannot touch it.
+every start opens a connection of its own, so that even that cannot touch it.
 """
 
 from __future__ import annotations
@@ -120,9 +120,9 @@ class Http:
         self._clock = clock
         self._bucket = bucket
         self._redact = redact
-        self._make_transport = transport or aiohttp_transport
+        self._make_transport = transport
         self._on_request = on_request
-        self._client: httpx.AsyncClient | None = None
+        self._clients: dict[Phase, httpx.AsyncClient] = {}
 
     async def read(
         self,
@@ -201,9 +201,9 @@ class Http:
 
     async def aclose(self) -> None:
         """Close the connections. The client opens new ones when it is used again."""
-        if self._client is not None:
-            await self._client.aclose()
-            self._client = None
+        clients, self._clients = self._clients, {}
+        for client in clients.values():
+            await client.aclose()
 
     async def _send(
         self,
@@ -224,7 +224,7 @@ class Http:
         began = self._clock.monotonic()
         try:
             async with asyncio.timeout(self._settings.deadline_s):
-                response, body = await self._exchange(request)
+                response, body = await self._exchange(phase, request)
         except UnreadableError as error:
             raise self._named(self._unreadable(phase, error), phase, path) from error
         except (TimeoutError, httpx.HTTPError, LostAnswerError, OSError) as error:
@@ -253,14 +253,14 @@ class Http:
         headers: Mapping[str, str] | None,
     ) -> httpx.Request:
         sent = {**self._settings.headers, **(headers or {})}
-        if phase is Phase.START:
-            sent["Connection"] = "close"
         url = path if path.startswith(("http://", "https://")) else f"{self._settings.base_url}{path}"
-        return self._open().build_request(method, url, params=dict(params) if params else None, json=json, headers=sent)
+        return self._open(phase).build_request(
+            method, url, params=dict(params) if params else None, json=json, headers=sent
+        )
 
-    async def _exchange(self, request: httpx.Request) -> tuple[httpx.Response, bytes]:
+    async def _exchange(self, phase: Phase, request: httpx.Request) -> tuple[httpx.Response, bytes]:
         auth = httpx.BasicAuth(*self._settings.basic) if self._settings.basic else httpx.USE_CLIENT_DEFAULT
-        response = await self._open().send(request, stream=True, auth=auth, follow_redirects=False)
+        response = await self._open(phase).send(request, stream=True, auth=auth, follow_redirects=False)
         try:
             body = bytearray()
             async for chunk in response.aiter_bytes():
@@ -291,20 +291,33 @@ class Http:
         error.args = (self._redact(f"{self._connection}: {error.args[0]}"), *error.args[1:])
         return error
 
-    def _open(self) -> httpx.AsyncClient:
-        if self._client is None:
-            self._client = httpx.AsyncClient(transport=self._make_transport(self._settings), timeout=None)
-        return self._client
+    def _open(self, phase: Phase) -> httpx.AsyncClient:
+        """The client for this kind of call: starts have one of their own that keeps no connection."""
+        if phase not in self._clients:
+            if self._make_transport is not None:
+                transport = self._make_transport(self._settings)
+            else:
+                transport = aiohttp_transport(self._settings, is_kept_alive=phase is Phase.READ)
+            self._clients[phase] = httpx.AsyncClient(transport=transport, timeout=None)
+        return self._clients[phase]
 
 
-def aiohttp_transport(settings: HttpSettings) -> httpx.AsyncBaseTransport:
-    """The production transport: httpx's API over aiohttp's connection pool."""
+def aiohttp_transport(settings: HttpSettings, *, is_kept_alive: bool = True) -> httpx.AsyncBaseTransport:
+    """The production transport: httpx's API over aiohttp's connection pool.
+
+    Args:
+        settings: Of the connection.
+        is_kept_alive: Use connections again. Off, each request opens its own: a start must not meet a connection that
+            the vendor is just hanging up, for then nobody could say whether it was read.
+    """
     import aiohttp
     from httpx_aiohttp import AiohttpTransport
 
     def session() -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=settings.max_connections, ssl=settings.verify_tls),
+            connector=aiohttp.TCPConnector(
+                limit=settings.max_connections, ssl=settings.verify_tls, force_close=not is_kept_alive
+            ),
             timeout=aiohttp.ClientTimeout(total=None, connect=min(10.0, settings.deadline_s)),
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -319,6 +332,18 @@ def asgi_transport(app: Callable[..., object]) -> Callable[[HttpSettings], httpx
 
 
 def _failure(error: BaseException) -> Failure:
+    """Whether a request can have reached the vendor.
+
+    Over aiohttp its own exception decides: the adapter calls any lost connection a connect time-out, one that was lost
+    after the request had been written too.
+    Source: httpx_aiohttp/transport.py, AIOHTTP_EXC_MAP (ClientConnectionError → ConnectTimeout).
+    """
+    import aiohttp
+
+    cause = error.__cause__
+    if isinstance(cause, aiohttp.ClientError | aiohttp.InvalidURL):
+        never_sent = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL)
+        return Failure.NOT_CONNECTED if isinstance(cause, never_sent) else Failure.LOST
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout | httpx.UnsupportedProtocol):
         return Failure.NOT_CONNECTED
     return Failure.LOST
