@@ -13,9 +13,9 @@ import structlog
 
 from bench.assembly import engine_for
 from bench.lines import cpu_s, peak_rss_mb, say
-from bench.project import plans
+from bench.project import Constant, plans
 from bench.workloads import Workload
-from conductor.core.plan import NodePlan, Plan
+from conductor.core.plan import NodePlan, Plan, Rendered
 from conductor.core.run import Trigger
 from conductor.core.vendor import (
     Absent,
@@ -71,7 +71,7 @@ def _without_vendor(plan: Plan) -> Plan:
 
 
 def _noop_node(node: NodePlan) -> NodePlan:
-    return replace(node, uses="noop.job", capabilities=_CAPABILITIES)
+    return replace(node, uses="noop.job", capabilities=_CAPABILITIES, settings=Constant(Rendered(settings={"a": 1})))
 
 
 async def _go(workload: Workload, folder: Path) -> None:

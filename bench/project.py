@@ -12,19 +12,20 @@ from conductor.core.vendor import Json
 from integrations.http.config import JobSettings
 from integrations.http.integration import capabilities
 
-__all__ = ["CONNECTION", "plans"]
+__all__ = ["CONNECTION", "Constant", "plans"]
 
 CONNECTION = "vendor"
 _BATCH = 500
 
 
 @dataclass(slots=True)
-class _Constant:
+class Constant:
     """A `with` without expressions."""
 
     constant: Rendered | None
 
     def render(self, _context: Mapping[str, Json]) -> Rendered:
+        """Itself."""
         assert self.constant is not None
         return self.constant
 
@@ -51,7 +52,7 @@ def _node(workload: Workload, job: str, above: tuple[str, ...]) -> NodePlan:
         id=job,
         uses="http.job",
         connection=CONNECTION,
-        settings=_Constant(Rendered(settings=settings)),
+        settings=Constant(Rendered(settings=settings)),
         capabilities=able,
         delivery=able.delivery,
         if_running=able.if_running,

@@ -90,9 +90,10 @@ class Draft:
 
     def set_node(self, node: str, **changes: Any) -> NodeRun:
         """Change fields of a node other than its state. What is the same as before is no change: nothing is written."""
-        after = replace(self.nodes[node], **changes)
-        if after != self.nodes[node]:
-            self.nodes[node] = after
+        before = self.nodes[node]
+        # Only what is given is compared: most of a node and its attempt stays as it is.
+        if any(getattr(before, name) != value for name, value in changes.items()):
+            self.nodes[node] = replace(before, **changes)
             self.changed.add(node)
         return self.nodes[node]
 

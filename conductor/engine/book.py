@@ -82,9 +82,10 @@ class Book:
 
     def settle(self, batch: Batch) -> None:
         """The batch is committed: write the log, and let go of runs that have ended."""
+        log = _log.bind()
         for run_id, change in batch.runs.items():
             for transition in change.transitions:
-                _log.info(
+                log.info(
                     "transition",
                     run=run_id,
                     subject=transition.subject.value,
