@@ -16,7 +16,7 @@ __all__: list[str] = []
 
 
 def _main(seed: int) -> None:
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     with tempfile.TemporaryDirectory() as folder:
         empty = Path(folder) / "empty.db"
         Store.open(f"sqlite:///{empty}").close()
@@ -27,10 +27,9 @@ def _main(seed: int) -> None:
             if universe.world.life is not None:
                 for row in universe.world.journal():
                     at = row.transition
-                    what = (
-                        f"{at.subject} {at.node} {at.attempt_no} {at.before} → {at.after} {at.cause} {dict(at.detail)}"
-                    )
-                    sys.stdout.write(f"{at.at:%d %H:%M:%S.%f} {row.run_id[:6]} {what}\n")
+                    who = f"{row.run_id[:6]} {at.subject} {at.node} {at.attempt_no}"
+                    what = f"{at.before} → {at.after} {at.cause} {dict(at.detail)}"
+                    sys.stdout.write(f"{at.at:%d %H:%M:%S.%f} {who} {what}\n")
             universe.world.end()
 
 

@@ -76,11 +76,24 @@ class SimClock:
         self._sleepers.clear()
 
 
+def _make_task(loop: asyncio.AbstractEventLoop, work: Any, **more: Any) -> asyncio.Task[Any]:
+    task = asyncio.Task(work, loop=loop, **more)
+    task.add_done_callback(_take_note)
+    return task
+
+
+def _take_note(task: asyncio.Task[Any]) -> None:
+    """Somebody has seen how it ended: or it would be told at some collection of garbage, in the midst of anything."""
+    if not task.cancelled():
+        task.exception()
+
+
 class Turns:
     """One life's event loop, turned by hand. `abandon` is a crash: what is pending never runs again."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
+        self._loop.set_task_factory(_make_task)
 
     def run(self, work: Coroutine[Any, Any, _T]) -> _T:
         """Run `work` to its end; other tasks go on meanwhile."""
@@ -109,4 +122,6 @@ class Turns:
                 task.cancel()
             self._loop.call_soon(self._loop.stop)
             self._loop.run_forever()
+        self._loop.call_soon(self._loop.stop)
+        self._loop.run_forever()
         self._loop.close()
