@@ -76,24 +76,26 @@ class SimClock:
         self._sleepers.clear()
 
 
-def _make_task(loop: asyncio.AbstractEventLoop, work: Any, **more: Any) -> asyncio.Task[Any]:
-    task = asyncio.Task(work, loop=loop, **more)
-    task.add_done_callback(_take_note)
-    return task
-
-
-def _take_note(task: asyncio.Task[Any]) -> None:
-    """Somebody has seen how it ended: or it would be told at some collection of garbage, in the midst of anything."""
-    if not task.cancelled():
-        task.exception()
-
-
 class Turns:
     """One life's event loop, turned by hand. `abandon` is a crash: what is pending never runs again."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
-        self._loop.set_task_factory(_make_task)
+        # Kept, or what hangs in a dead process would be collected as garbage, and its `finally` would run.
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._loop.set_task_factory(self._make_task)
+
+    def _make_task(self, loop: asyncio.AbstractEventLoop, work: Any, **more: Any) -> asyncio.Task[Any]:
+        task = asyncio.Task(work, loop=loop, **more)
+        self._tasks.add(task)
+        task.add_done_callback(self._take_note)
+        return task
+
+    def _take_note(self, task: asyncio.Task[Any]) -> None:
+        """Somebody has seen how it ended: or a collection of garbage would tell it, in the midst of anything."""
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()
 
     def run(self, work: Coroutine[Any, Any, _T]) -> _T:
         """Run `work` to its end; other tasks go on meanwhile."""
@@ -115,13 +117,10 @@ class Turns:
     def bury(self) -> None:
         """Close the loop of a life that is over, once nothing that its tasks do can be seen any more."""
         for _ in range(_MOST_TURNS):
-            tasks = asyncio.all_tasks(self._loop)
-            if not tasks:
+            if not self._tasks:
                 break
-            for task in tasks:
+            for task in self._tasks:
                 task.cancel()
             self._loop.call_soon(self._loop.stop)
             self._loop.run_forever()
-        self._loop.call_soon(self._loop.stop)
-        self._loop.run_forever()
         self._loop.close()

@@ -152,7 +152,8 @@ class Oracle:
         jobs = [job for job in self._jobs() if job.key == attempt.key]
         if attempt.outcome is Outcome.SUCCEEDED and attempt.ref is not None:
             assert not jobs or any(job.outcome in _GOOD for job in jobs), f"{attempt.key} is green and was not"
-        if attempt.outcome in {Outcome.REJECTED, Outcome.SKIPPED}:
+        may_repeat = any(run.plan.nodes[job.node].delivery is Delivery.AT_LEAST_ONCE for job in jobs)
+        if attempt.outcome in {Outcome.REJECTED, Outcome.SKIPPED} and not may_repeat:
             assert not jobs, f"{attempt.key} was rejected and is in the ledger"
 
     def _judge_journal(self) -> None:
