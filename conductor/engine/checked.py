@@ -74,7 +74,8 @@ def _kept(seen: Observation) -> Observation:
     odd: dict[str, Any] = {name: _UNSET[name] for name, fits in _FITS.items() if not fits(getattr(seen, name))}
     outputs = odd.get("outputs", seen.outputs)
     try:
-        canonical(outputs)
+        # Most looks bring none, and there are thousands of looks a second.
+        _ = outputs and canonical(outputs)
     except (TypeError, ValueError):
         odd["outputs"] = json.loads(text_of(outputs))
     return replace(seen, **odd) if odd else seen
