@@ -86,7 +86,7 @@ lock: ## Pin the requirements anew after a change in pyproject.toml (UPGRADE=--u
 	$(LOCK) requirements/build.in pyproject.toml --extra dbt --extra duckdb -c requirements/dev.txt -o requirements/demo.txt
 	$(LOCK) pyproject.toml -c requirements/dev.txt -o requirements/base.txt
 
-bench: $(VENV)/.dev ## Measure against a bare loop: one table and build/bench.json, about ten minutes
+bench: $(VENV)/.dev ## Measure against a bare loop: one table and build/bench.json, about a quarter of an hour
 	$(PY) -m bench
 
 clean: ## Remove the environment and every cache

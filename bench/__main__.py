@@ -17,6 +17,8 @@ from bench.report import Result, as_table, write_json
 from bench.targets import TARGETS
 from bench.workloads import ENGINE, WORKLOADS, Workload, quick
 
+_LONG_S = 20.0
+
 
 async def _workload(workload: Workload) -> Result:
     before = os.getloadavg()[0]
@@ -26,7 +28,9 @@ async def _workload(workload: Workload) -> Result:
     for _ in range(workload.repeats):
         ours += await _tried(measure_engine if workload.name == ENGINE.name else measure_ours, workload)
         # A bare loop that is killed has lost everything: there is nothing to compare with.
-        if not is_killed and workload.name != ENGINE.name:
+        # Where it mostly waits, one floor is enough: it has nothing that could vary.
+        is_enough = bool(floor) and workload.ideal_s >= _LONG_S
+        if not is_killed and workload.name != ENGINE.name and not is_enough:
             floor += await _tried(measure_floor, workload)
     our_figures = summary(ours, workload)
     floor_figures = summary(floor, workload) if floor else None

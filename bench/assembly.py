@@ -1,4 +1,4 @@
-"""Puts an engine together for the benchmark, on a SQLite file of its own, durable as in production."""
+"""Puts an engine together round an integration that is no plugin, on a SQLite file of its own, durable as ever."""
 
 from __future__ import annotations
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
 
 from bench.assembly import engine_for
 from bench.lines import cpu_s, peak_rss_mb, say
-from bench.project import Constant, plans
 from bench.workloads import Workload
+from conductor.core.keys import digest
 from conductor.core.plan import NodePlan, Plan, Rendered
 from conductor.core.run import Trigger
 from conductor.core.vendor import (
@@ -27,6 +27,7 @@ from conductor.core.vendor import (
     ExternalState,
     FindAnswer,
     Health,
+    Json,
     LogExcerpt,
     Observation,
     Request,
@@ -66,16 +67,45 @@ class _Noop:
         return Health(is_ok=True, message="")
 
 
-def _without_vendor(plan: Plan) -> Plan:
-    return replace(plan, nodes={name: _noop_node(node) for name, node in plan.nodes.items()})
+@dataclass(slots=True)
+class _Constant:
+    """A `with` without expressions."""
+
+    constant: Rendered | None = field(default_factory=lambda: Rendered(settings={}))
+
+    def render(self, _context: Mapping[str, Json]) -> Rendered:
+        assert self.constant is not None
+        return self.constant
 
 
-def _noop_node(node: NodePlan) -> NodePlan:
-    return replace(node, uses="noop.job", capabilities=_CAPABILITIES, settings=Constant(Rendered(settings={"a": 1})))
+def _plans(workload: Workload) -> Iterator[Plan]:
+    for at, layers in enumerate(workload.pipelines_of_jobs()):
+        nodes: dict[str, NodePlan] = {}
+        above: tuple[str, ...] = ()
+        for layer in layers:
+            nodes |= {job: _node(job, above) for job in layer}
+            above = tuple(layer)
+        definition: dict[str, Json] = {"nodes": list(nodes)}
+        yield Plan(name=f"bench-{at}", version=digest(definition)[:12], definition=definition, nodes=nodes)
+
+
+def _node(job: str, above: tuple[str, ...]) -> NodePlan:
+    return NodePlan(
+        id=job,
+        uses="noop.job",
+        connection="noop",
+        settings=_Constant(),
+        capabilities=_CAPABILITIES,
+        delivery=_CAPABILITIES.delivery,
+        if_running=_CAPABILITIES.if_running,
+        on_unknown=_CAPABILITIES.on_unknown,
+        settle_window_s=_CAPABILITIES.settle_window_s,
+        depends_on=above,
+    )
 
 
 async def _go(workload: Workload, folder: Path) -> None:
-    defined = [_without_vendor(plan) for plan in plans(workload)]
+    defined = list(_plans(workload))
     clock = SystemClock()
     async with engine_for(defined, lambda _context: _Noop(), folder) as (engine, _store):
         is_triggered = False

@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import sys
 from pathlib import Path
 
-import structlog
-
-from bench.assembly import engine_for
 from bench.lines import cpu_s, peak_rss_mb, say
-from bench.project import CONNECTION, plans
+from bench.project import CONNECTION, TOKEN, pipeline_name, write_project
 from bench.workloads import Workload
+from conductor.bootstrap import Workspace, build_running, configure_logging, open_project
 from conductor.core.run import Run, Trigger
 from conductor.core.states import AttemptState, RunState
 from conductor.engine.clock import SystemClock
 from conductor.engine.engine import Engine
 from conductor.engine.pipelines import NewRun
-from conductor.sdk import Context
 from conductor.store import Store
-from integrations.http.config import Connection
-from integrations.http.integration import HttpIntegration
 
 __all__ = ["main"]
 
@@ -79,32 +73,26 @@ async def _waiting_share(watch: _Watch, workload: Workload) -> float | None:
     return (cpu_s() - from_cpu_s) / (clock.monotonic() - from_s)
 
 
-async def _go(workload: Workload, base_url: str, token: str, folder: Path, *, is_takeover: bool) -> None:
-    connection = Connection.model_validate(
-        {"base_url": base_url, "bearer": token, "rate": {"requests": 5000, "per_s": 1, "burst": 5000}}
-    )
-
-    def build(context: Context) -> HttpIntegration:
-        return HttpIntegration(context, connection)
-
+async def _go(workload: Workload, workspace: Workspace, *, is_takeover: bool) -> None:
     clock = SystemClock()
-    defined = plans(workload)
-    async with engine_for(defined, build, folder) as (engine, store):
-        watch = _Watch(engine, workload, is_takeover=is_takeover)
-        began_s = clock.monotonic()
-        loop = asyncio.create_task(engine.run(until=watch.is_over))
-        waiting = asyncio.create_task(_waiting_share(watch, workload))
-        if not is_takeover:
-            for plan in defined:
-                await engine.trigger(NewRun(pipeline=plan.name, trigger=Trigger.MANUAL, identity="bench"))
-            watch.is_triggered = True
-            engine.wake_up()
-        await loop
-        elapsed_s = clock.monotonic() - began_s
-        share = waiting.result() if waiting.done() else None
-        used_s, peak_mb = cpu_s(), peak_rss_mb()
-        waiting.cancel()
-        unfinished = _unfinished(store, workload)
+    running = build_running(workspace, has_schedules=False)
+    engine = running.engine
+    await engine.start()
+    watch = _Watch(engine, workload, is_takeover=is_takeover)
+    began_s = clock.monotonic()
+    loop = asyncio.create_task(engine.run(until=watch.is_over))
+    waiting = asyncio.create_task(_waiting_share(watch, workload))
+    if not is_takeover:
+        for at in range(workload.pipelines):
+            await engine.trigger(NewRun(pipeline=pipeline_name(at), trigger=Trigger.MANUAL, identity="bench"))
+        watch.is_triggered = True
+        engine.wake_up()
+    await loop
+    elapsed_s = clock.monotonic() - began_s
+    used_s, peak_mb = cpu_s(), peak_rss_mb()
+    share = waiting.result() if waiting.done() else None
+    waiting.cancel()
+    await engine.stop()
     say(
         {
             "event": "done",
@@ -112,17 +100,27 @@ async def _go(workload: Workload, base_url: str, token: str, folder: Path, *, is
             "cpu_s": used_s,
             "rss_mb": peak_mb,
             "waiting_share": share,
-            "unfinished": unfinished,
+            "unfinished": _unfinished(running.store, workload),
             "ticks": engine.ticks,
         }
     )
+    running.close()
 
 
 def main() -> None:
     """Arguments: the workload as JSON, the vendor's address and token, a folder, `new` or `takeover`."""
-    workload, base_url, token, folder, mode = sys.argv[1:6]
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
-    asyncio.run(_go(Workload.from_json(workload), base_url, token, Path(folder), is_takeover=mode == "takeover"))
+    text, base_url, token, folder, mode = sys.argv[1:6]
+    workload, project = Workload.from_json(text), Path(folder)
+    if mode == "new":
+        write_project(workload, base_url, project)
+    workspace = open_project(flags={}, variables={TOKEN: token}, cwd=project)
+    workspace.project.require_ok()
+    # One line a transition, as the service writes it.
+    with (
+        (project / "bench.log").open("a", encoding="utf-8") as log,
+        configure_logging(level="info", form="json", stream=log, redact=workspace.redact),
+    ):
+        asyncio.run(_go(workload, workspace, is_takeover=mode == "takeover"))
 
 
 if __name__ == "__main__":

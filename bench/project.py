@@ -1,70 +1,55 @@
-"""A workload as pipelines for Conductor: `http.job` nodes, as a user would declare them. No I/O."""
+"""Writes a workload down as a user would: a project of `http.job` nodes, which Conductor loads like any other."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from bench.workloads import Workload
-from conductor.core.keys import digest
-from conductor.core.plan import NodePlan, Plan, Rendered
-from conductor.core.vendor import Json
-from integrations.http.config import JobSettings
-from integrations.http.integration import capabilities
 
-__all__ = ["CONNECTION", "Constant", "plans"]
+__all__ = ["CONNECTION", "TOKEN", "pipeline_name", "write_project"]
 
 CONNECTION = "vendor"
+TOKEN = "BENCH_TOKEN"  # noqa: S105 - the name of a variable
 _BATCH = 500
 
 
-@dataclass(slots=True)
-class Constant:
-    """A `with` without expressions."""
-
-    constant: Rendered | None
-
-    def render(self, _context: Mapping[str, Json]) -> Rendered:
-        """Itself."""
-        assert self.constant is not None
-        return self.constant
+def pipeline_name(at: int) -> str:
+    """The name of the pipeline number `at`."""
+    return f"bench-{at}"
 
 
-def plans(workload: Workload) -> list[Plan]:
-    """One pipeline after the other."""
-    return [_plan(workload, f"bench-{at}", layers) for at, layers in enumerate(workload.pipelines_of_jobs())]
+def write_project(workload: Workload, base_url: str, folder: Path) -> None:
+    """Make `folder` a project: one pipeline file for each of the workload's pipelines, one connection."""
+    (folder / "pipelines").mkdir(parents=True)
+    (folder / "conductor.yml").write_text("version: 1\nname: bench\n", encoding="utf-8")
+    connection = {
+        CONNECTION: {
+            "type": "http",
+            "base_url": base_url,
+            "bearer": f"${{{{ secret('{TOKEN}') }}}}",
+            "rate": {"requests": 5000, "per_s": 1, "burst": 5000},
+        }
+    }
+    (folder / "connections.yml").write_text(json.dumps(connection), encoding="utf-8")
+    for at, layers in enumerate(workload.pipelines_of_jobs()):
+        lines = ["version: 1", f"name: {pipeline_name(at)}", "nodes:"]
+        lines += [f"  {job}: {json.dumps(node)}" for job, node in _nodes(workload, layers)]
+        (folder / "pipelines" / f"{pipeline_name(at)}.yml").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _plan(workload: Workload, name: str, layers: list[list[str]]) -> Plan:
-    nodes: dict[str, NodePlan] = {}
-    above: tuple[str, ...] = ()
+def _nodes(workload: Workload, layers: list[list[str]]) -> Iterator[tuple[str, Mapping[str, object]]]:
+    above: list[str] = []
     for layer in layers:
-        nodes |= {job: _node(workload, job, above) for job in layer}
-        above = tuple(layer)
-    definition: dict[str, Json] = {"name": name, "nodes": list(nodes)}
-    return Plan(name=name, version=digest(definition)[:12], definition=definition, nodes=nodes)
+        for job in layer:
+            yield job, {"uses": "http.job", "depends_on": above, "with": _settings(workload, job)}
+        above = layer
 
 
-def _node(workload: Workload, job: str, above: tuple[str, ...]) -> NodePlan:
-    settings = JobSettings.model_validate(_settings(workload, job)).model_dump(mode="json")
-    able = capabilities(settings)
-    return NodePlan(
-        id=job,
-        uses="http.job",
-        connection=CONNECTION,
-        settings=Constant(Rendered(settings=settings)),
-        capabilities=able,
-        delivery=able.delivery,
-        if_running=able.if_running,
-        on_unknown=able.on_unknown,
-        settle_window_s=able.settle_window_s,
-        depends_on=above,
-    )
-
-
-def _settings(workload: Workload, job: str) -> dict[str, Json]:
+def _settings(workload: Workload, job: str) -> Mapping[str, object]:
     body = workload.job_body(job)
-    recovery: dict[str, Json] = {"key": {"header": "Idempotency-Key"}}
+    recovery: dict[str, object] = {"key": {"header": "Idempotency-Key"}}
     if workload.vendor == "tag":
         body["tag"] = "{key}"
         recovery = {
