@@ -303,6 +303,7 @@ class Pipelines:
 
     def _begin(self, name: str, queued: list[Run], runs: Mapping[str, Run]) -> Iterator[tuple[str, Event]]:
         running = [runs[one] for one in self._running.get(name, {})]
+        leaving = {one.id for one in running if one.cancel_cause is not None}
         for run in sorted(queued, key=lambda run: (-run.priority, run.logical_at, run.created_at, run.id)):
             limit = run.plan.concurrency
             if limit is None or len(running) < limit:
@@ -312,7 +313,9 @@ class Pipelines:
                 why = f"skipped: {len(running)} of {limit} allowed runs are active"
                 yield run.id, CancelRun(cause=CancelCause.CONCURRENCY, reason=why)
             elif run.plan.concurrency_policy is ConcurrencyPolicy.CANCEL_OLDER:
-                surplus = len([one for one in running if one.cancel_cause is None]) - limit + 1
-                for older in sorted(running, key=lambda one: (one.created_at, one.id))[: max(surplus, 0)]:
-                    if older.cancel_cause is None and older.state is RunState.RUNNING:
-                        yield older.id, CancelRun(cause=CancelCause.CONCURRENCY, reason=f"replaced by run {run.id}")
+                surplus = len(running) - len(leaving) - limit + 1
+                older = [one for one in running if one.id not in leaving and one.state is RunState.RUNNING]
+                for one in sorted(older, key=lambda one: (one.created_at, one.id))[: max(surplus, 0)]:
+                    # Told once: a run that ends at once cannot be cancelled again.
+                    leaving.add(one.id)
+                    yield one.id, CancelRun(cause=CancelCause.CONCURRENCY, reason=f"replaced by run {run.id}")

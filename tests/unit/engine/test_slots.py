@@ -8,8 +8,10 @@ import pytest
 
 from conductor.core.events import CancelRun
 from conductor.core.plan import ConcurrencyPolicy
+from conductor.core.run import Trigger
 from conductor.core.vendor import Capabilities, Correlation, Delivery
 from conductor.engine.engine import EngineSettings
+from conductor.engine.pipelines import NewRun
 from tests.simulation.clock import SimClock
 from tests.simulation.vendors import KEYED, WINDOWED, FakeVendor, Job, Sin
 from tests.simulation.world import World, node, pipeline
@@ -183,3 +185,20 @@ def test_an_exclusive_object_is_busy_until_its_run_is_known_to_be_over(make_worl
     assert most == {"t": 1}
     assert [job.run_id for job in vendor.ledger] == [first, second]
     assert world.attempt(first, "a").adopted == "inferred"
+
+
+def test_two_newer_runs_at_once_replace_one_that_ends_at_once(make_world: MakeWorld) -> None:
+    plan = pipeline(node("a", KEYED, pools=("one",)), concurrency=1, concurrency_policy=ConcurrencyPolicy.CANCEL_OLDER)
+    world = make_world(plan, pipeline(node("b", KEYED, pools=("one",)), name="other"), pools={"one": 1})
+    world.vendors["vendor"].plan.duration_s = lambda _: 100.0
+    world.trigger("other")
+    first = world.trigger()
+    assert world.life is not None
+    asked = [
+        world.life.turns.start(world.engine.trigger(NewRun(pipeline="p", trigger=Trigger.CI, identity=f"ci:{i}")))
+        for i in range(2)
+    ]
+    world.until_done()
+    newer = [task.result().id for task in asked]
+    assert world.run(first).state == "cancelled"
+    assert sorted(world.run(one).state.value for one in newer) == ["cancelled", "succeeded"]
