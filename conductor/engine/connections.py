@@ -153,7 +153,7 @@ class Connections:
         return {name: closed.why for name, closed in self._closed.items() if closed.since_s <= before_s}
 
     def recheck_in_s(self) -> float | None:
-        """Seconds until a closed connection is to be checked again; None when none is closed or one is being checked."""
+        """Seconds until a closed connection is to be checked again; None when none is, or one is being checked."""
         if not self._closed or self._is_checking:
             return None
         return max(min(closed.recheck_at_s for closed in self._closed.values()) - self._clock.monotonic(), 0.0)
