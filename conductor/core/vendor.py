@@ -60,7 +60,7 @@ class Delivery(StrEnum):
     """What to do with a start whose fate cannot be learnt."""
 
     EFFECTIVELY_ONCE = "effectively_once"
-    """Send the same key again until a definite answer; needs `Correlation.KEY`."""
+    """Send the same key again until a definite answer; needs an integration of class key."""
     PREFER_LOOKUP = "prefer_lookup"
     """Look it up and adopt it; if it stays out of sight, never send again: hold."""
     AT_MOST_ONCE = "at_most_once"

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from conductor.sdk import (
     CancelSupport,
     Capabilities,
+    Clock,
     Context,
     Correlation,
     Delivery,
@@ -58,6 +59,14 @@ _SYNC = Operation(
     ),
 )
 
+
+def _sandbox(clock: Clock) -> FivetranSandbox:
+    """An account with one connection, `demo`, that makes any other on first use: for trials of one's own pipelines."""
+    sandbox = FivetranSandbox(clock, creates_unknown=True)
+    sandbox.add_connection("demo", schema="demo")
+    return sandbox
+
+
 plugin = Plugin(
     kind="fivetran",
     title="Fivetran",
@@ -65,5 +74,5 @@ plugin = Plugin(
     connection=FivetranConnection,
     operations={_SYNC.name: _SYNC},
     build=_build,
-    sandbox=FivetranSandbox,
+    sandbox=_sandbox,
 )
