@@ -29,6 +29,7 @@ __all__ = ["ControlServer", "Handlers"]
 
 _IDLE_S = 60.0
 _MOST_CLIENTS = 32
+_TURNS = 5
 _log = structlog.get_logger("conductor.control")
 
 
@@ -122,6 +123,12 @@ class ControlServer:
     async def close(self) -> None:
         """Stop listening and remove the socket."""
         if self._server is not None:
+            # Accepting takes the loop a few turns, and one that is halfway when the server closes would leak: first
+            # accept nobody any more, then let those who knocked in, so that they are among those who are let go.
+            for listening in self._server.sockets:
+                asyncio.get_running_loop().remove_reader(listening.fileno())
+            for _ in range(_TURNS):
+                await asyncio.wait({asyncio.create_task(_turn())})
             self._server.close()
         for client in self._clients:
             client.cancel()
@@ -203,6 +210,10 @@ class ControlServer:
                 return (await actions.on_pipeline(PauseAsk(**dict(_Pause.model_validate(request.args))))).to_json()
             case _:
                 raise RequestError(f"the control channel has no command {request.do!r}: update the older side")
+
+
+async def _turn() -> None:
+    """One turn of the loop."""
 
 
 def _listen(path: Path) -> socket.socket:
