@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from conductor.core.plan import TriggerRule
+from conductor.core.plan import NodePlan, TriggerRule
 from conductor.core.run import Attempt, Run
 from conductor.core.states import AttemptState, NodeState, Outcome, RunState
-from conductor.core.vendor import Delivery, ExternalState
+from conductor.core.vendor import Correlation, Delivery, ExternalState
 from tests.simulation.vendors import Job
 from tests.simulation.world import World
 
@@ -28,16 +28,16 @@ class Oracle:
         limits: Connection → most at once.
         pools: Pool → slots.
         decided: (run, node) for which a person said how it ended.
+        has_jumped: Our clock was set, and with it every settle window.
     """
 
     world: World
     limits: dict[str, int]
     pools: dict[str, int]
     decided: set[tuple[str, str]] = field(default_factory=set)
-    _is_judged: int = 0
+    has_jumped: bool = False
     _ended: dict[tuple[str, str, int], Outcome] = field(default_factory=dict)
     _judged: dict[str, int] = field(default_factory=dict)
-    _finals: dict[str, tuple[str, int]] = field(default_factory=dict)
 
     def after_tick(self) -> None:
         """The ledger against the runs as they are now."""
@@ -64,11 +64,18 @@ class Oracle:
         run = self._run(job.run_id)
         plan = run.plan.nodes[job.node]
         starts = [one for one in self._jobs() if (one.run_id, one.node, one.attempt_no) == name]
-        most = 1 + plan.resend_limit if plan.delivery is Delivery.AT_LEAST_ONCE else 1
+        most = 1 + plan.resend_limit if self._may_repeat(plan, starts) else 1
         assert len(starts) <= most, f"{name} was started {len(starts)} times"
         if plan.trigger_rule is TriggerRule.ALL_SUCCESS:
             for upstream in plan.depends_on:
                 self._judge_upstream(run, job, upstream)
+
+    def _may_repeat(self, plan: NodePlan, starts: list[Job]) -> bool:
+        """Only by choice; and where runs can be looked up, only when the settle window or the vendor's memory lied."""
+        if plan.delivery is not Delivery.AT_LEAST_ONCE:
+            return False
+        is_blind = plan.capabilities.correlation is Correlation.NONE
+        return is_blind or self.has_jumped or any(job.is_forgotten for job in starts)
 
     def _judge_upstream(self, run: Run, job: Job, upstream: str) -> None:
         if (run.id, upstream) in self.decided:

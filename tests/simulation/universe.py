@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from conductor.core.errors import RequestError, StoreError
+from conductor.core.errors import RequestError, StoreUnavailableError
 from conductor.core.events import CancelNode, CancelRun, Event, Mark, MarkNode, Pause, RerunFrom, Resume, RetryFailed
 from conductor.core.plan import ConcurrencyPolicy, Limits, NodePlan, OnFailure, Plan, RetryPolicy, ScheduleSpec
 from conductor.core.states import NodeState
@@ -213,7 +213,9 @@ class Universe:
                 act()
             except Crashed:
                 self._die()
-            except StoreError:
+            except StoreUnavailableError:
+                # Only a beginning may fail so; whoever lives waits, and any other error of the store is a finding.
+                assert self.world.life is None
                 self._die()
             else:
                 return
@@ -263,6 +265,7 @@ class Universe:
             raise Crashed
         else:
             world.clock.jump(chance.choice((-3600.0, -60.0, 60.0, 3600.0)))
+            self.oracle.has_jumped = True
 
     def _command(self, run_id: str) -> None:
         chance = self.chance
@@ -279,8 +282,10 @@ class Universe:
                 Resume(),
             )
         )
-        if self._try(lambda: self.world.command(run_id, event)) and isinstance(event, MarkNode):
+        if isinstance(event, MarkNode):
+            # Before it is known: a crash may take the answer and leave the deed.
             self.oracle.decided.add((run_id, name))
+        self._try(lambda: self.world.command(run_id, event))
 
     @staticmethod
     def _try(act: Callable[[], object]) -> bool:
