@@ -205,9 +205,6 @@ def _file_settings(project: Project, redact: Redactor) -> dict[str, str]:
         found["store.url"] = file.store.url
         password = parse_url(file.store.url).password if "://" in file.store.url else None
         redact.add(str(password or ""))
-    for name in ("host", "port", "public_url"):
-        if name in file.serve.model_fields_set:
-            found[f"serve.{name}"] = str(getattr(file.serve, name))
     return found
 
 

@@ -82,27 +82,6 @@ SETTINGS: Mapping[str, SettingSpec] = MappingProxyType(
                 summary="The database, SQLite or PostgreSQL; without it, conductor.db in the state folder.",
             ),
             SettingSpec(
-                name="serve.host",
-                env=("CONDUCTOR_SERVE_HOST",),
-                default="127.0.0.1",
-                in_file=True,
-                summary="The address on which `serve` listens.",
-            ),
-            SettingSpec(
-                name="serve.port",
-                env=("CONDUCTOR_SERVE_PORT",),
-                default="8321",
-                in_file=True,
-                summary="The port on which `serve` listens; 0 for any that is free.",
-            ),
-            SettingSpec(
-                name="serve.public_url",
-                env=("CONDUCTOR_SERVE_PUBLIC_URL",),
-                default="",
-                in_file=True,
-                summary="How people reach the service; links in messages begin with it.",
-            ),
-            SettingSpec(
                 name="log.level",
                 env=("CONDUCTOR_LOG_LEVEL",),
                 default="info",
@@ -187,11 +166,6 @@ class Settings:
         return self.text("store.url") or f"sqlite:///{self.state_dir / 'conductor.db'}"
 
     @property
-    def serve_port(self) -> int:
-        """The port to listen on."""
-        return int(self.text("serve.port"))
-
-    @property
     def actor(self) -> str:
         """Who acts."""
         return self.text("actor")
@@ -271,6 +245,4 @@ def _checked(spec: SettingSpec, value: str, origin: Origin, place: str) -> Setti
         raise DefinitionError(
             f"setting {spec.name} cannot be used: {place} says {value!r}; write one of {', '.join(spec.choices)}"
         )
-    if spec.name == "serve.port" and not (value.isascii() and value.isdigit() and int(value) <= 65_535):
-        raise DefinitionError(f"setting serve.port cannot be used: {place} says {value!r}; write 0 to 65535")
     return Setting(name=spec.name, value=value, origin=origin, place=place)

@@ -42,7 +42,10 @@ def _serve(
         typer.Argument(metavar="[KIND[:PORT]]...", help="Which, such as fivetran:9001; all without it."),
     ] = None,
 ) -> None:
-    """Serve vendors' sandboxes on this machine until Ctrl-C; prints their addresses as JSON."""
+    """Serve vendors' sandboxes on this machine until Ctrl-C; prints their addresses as JSON.
+
+    Under /-/ each shows what it accepted (GET /-/ledger), plays faults (POST /-/faults), moves runs (POST /-/advance).
+    """
     from conductor.core.errors import ConflictError
     from conductor.engine.clock import SystemClock
     from conductor.loader.plugins import load_plugins
@@ -64,8 +67,8 @@ def _serve(
     print(json.dumps({"version": 1, "kind": "sandboxes", "sandboxes": told}, default=str))
     say = session_of(context).say
     say.note(
-        "serving until Ctrl-C; `connection` holds the settings for connections.yml: "
-        "secrets go there as ${{ secret('NAME') }}"
+        "serving until Ctrl-C; `connection` holds the settings for connections.yml: set its secrets as variables and "
+        "write ${{ secret('NAME') }} there"
     )
     say.flush()
     by_port = {sockets[kind].getsockname()[1]: sandboxes[kind] for kind in sockets}
@@ -100,8 +103,12 @@ async def _until_stopped(sandboxes: dict[int, Sandbox], sockets: list[socket.soc
     """One server for all of them: the port that a request came in on says which vendor is meant."""
     import uvicorn
 
+    from conductor.sdk.sandbox_control import controlled
+
+    apps = {port: controlled(sandbox) for port, sandbox in sandboxes.items()}
+
     async def by_port(scope: Message, receive: Receive, send: Send) -> None:
-        await sandboxes[scope["server"][1]].app(scope, receive, send)
+        await apps[scope["server"][1]](scope, receive, send)
 
     config = uvicorn.Config(
         by_port, log_level="critical", lifespan="off", access_log=False, timeout_graceful_shutdown=1

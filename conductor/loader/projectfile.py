@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field
 from conductor.loader.models import Defaults, FileModel
 from conductor.loader.names import Name
 
-__all__ = ["ConnectionDefaults", "ConnectionHead", "ProjectFile", "SecretsPlace", "Serve", "StorePlace"]
+__all__ = ["ConnectionDefaults", "ConnectionHead", "ProjectFile", "SecretsPlace", "StorePlace"]
 
 
 class _Lax(FileModel):
@@ -26,14 +26,6 @@ class StorePlace(_Lax):
         description="A SQLAlchemy address, SQLite or PostgreSQL; a SQLite file in `state_dir` when left out.",
         examples=["${{ env_var('CONDUCTOR_STORE_URL', '') }}"],
     )
-
-
-class Serve(_Lax):
-    """How the server listens."""
-
-    host: str = Field(default="127.0.0.1", description="The address to listen on.")
-    port: int = Field(default=8321, ge=0, le=65_535, description="The port to listen on; 0 for any that is free.")
-    public_url: str = Field(default="", description="How people reach it; links in messages begin with this.")
 
 
 class ConnectionDefaults(_Lax):
@@ -68,7 +60,6 @@ class ProjectFile(FileModel):
     )
     store: StorePlace = Field(default=StorePlace(), description="Where state is kept.")
     state_dir: str = Field(default=".conductor", description="A folder for state that survives restarts.")
-    serve: Serve = Field(default=Serve(), description="How the server listens.")
     connections: ConnectionDefaults = Field(
         default=ConnectionDefaults(), description="What connections have unless they say otherwise."
     )

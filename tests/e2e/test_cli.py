@@ -349,10 +349,10 @@ def test_a_backup_is_a_database(project: Project) -> None:
 
 
 def test_settings_say_where_they_come_from(project: Project) -> None:
-    (project.root / "conductor.yml").write_text("version: 1\nname: shop\nserve: {port: 9000}\n", encoding="utf-8")
+    (project.root / "conductor.yml").write_text("version: 1\nname: shop\nstate_dir: .state\n", encoding="utf-8")
     done = project("config", "show", "--origin", "--json", env={"CONDUCTOR_LOG_LEVEL": "debug"})
     found = {item["name"]: (item["value"], item["origin"], item["place"]) for item in json.loads(done.stdout)["items"]}
-    assert found["serve.port"] == ("9000", "file", "conductor.yml")
+    assert found["state_dir"] == (".state", "file", "conductor.yml")
     assert found["log.level"] == ("debug", "env", "CONDUCTOR_LOG_LEVEL")
     assert found["actor"] == ("ana", "env", "CONDUCTOR_ACTOR")
-    assert found["serve.host"][1] == "default"
+    assert found["log.format"][1] == "default"

@@ -23,7 +23,6 @@ _HEADINGS = {
     "Timeout": "timeout",
     "ProjectFile": "conductor.yml",
     "StorePlace": "store",
-    "Serve": "serve",
     "ConnectionDefaults": "connections",
     "SecretsPlace": "secrets",
     "ConnectionHead": "connections.yml",

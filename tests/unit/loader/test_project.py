@@ -20,8 +20,7 @@ version: 1
 name: acme
 pools: {heavy: 2}
 defaults: {retries: 2, timeout: {queued: 5m}}
-connections: {max_parallel: 3}
-serve: {port: "${{ env_var('PORT', '9000') }}"}
+connections: {max_parallel: "${{ env_var('PARALLEL', '3') }}"}
 store: {url: "postgresql://u:${{ secret('PG') }}@h/d"}
 """
 CONNECTIONS = """
@@ -62,7 +61,7 @@ def test_a_project_loads_and_its_defaults_are_part_of_each_version(tmp_path: Pat
     assert loaded.is_ok
     assert loaded.files == {"p": "pipelines/p.yml"}
     assert loaded.connections["main"].max_parallel == 5
-    assert (loaded.pools, loaded.settings.serve.port) == ({"heavy": 2}, 9000)
+    assert (loaded.pools, loaded.settings.connections.max_parallel) == ({"heavy": 2}, 3)
     plan = loaded.plans["p"]
     assert (plan.nodes["a"].retries.attempts, plan.nodes["a"].retries.delay_s) == (2, 5)
     assert plan.definition["defaults"] == {"retries": {"attempts": 2, "delay": "5s"}, "timeout": {"queued": "5m"}}
@@ -85,7 +84,7 @@ def test_a_missing_secret_is_named_with_its_place_and_how_to_set_it(tmp_path: Pa
     loaded = project(tmp_path)
     missing = loaded.missing_secrets()
     assert [(found.path, found.line, found.severity) for found in missing] == [
-        ("conductor.yml", 8, "warning"),
+        ("conductor.yml", 7, "warning"),
         ("connections.yml", 5, "warning"),
     ]
     assert "secret `KEY` is not set" in missing[1].message
@@ -135,7 +134,7 @@ def test_a_secret_in_a_pipeline_is_refused_and_shown_nowhere(tmp_path: Path) -> 
 
 
 def test_one_wrong_field_does_not_make_everything_else_wrong(tmp_path: Path) -> None:
-    loaded = project(tmp_path, conductor=PROJECT.replace("9000", "many"))
+    loaded = project(tmp_path, conductor=PROJECT.replace("'3'", "'many'"))
     assert [(found.code, found.path) for found in loaded.diagnostics] == [("CND004", "conductor.yml")]
     broken = project(tmp_path, connections="main: [")
     assert [found.path for found in broken.diagnostics] == ["connections.yml"]
