@@ -92,9 +92,13 @@ class Universe:
     def _vendor(self, name: str, caps: Capabilities, clock: SimClock) -> FakeVendor:
         chance, vendor = self.chance, FakeVendor(name, caps, clock)
         badness = chance.choice((0.0, 0.1, 0.3))
-        is_sinful = [True]
+        out_from_s = chance.uniform(0.0, 400.0) if self._is(0.4) else _QUIET_S
+        out_to_s = out_from_s + chance.choice((30.0, 180.0))
 
         def sin(call: str) -> Sin:
+            if call in {"poll", "find", "prepare"} and out_from_s <= clock.monotonic() < out_to_s:
+                self.hits[f"{call} in an outage"] += 1
+                return Sin.FAIL
             if clock.monotonic() > _LATEST_FAULT_S or call not in _SINS or chance.random() >= badness:
                 return Sin.NONE
             found = chance.choice(_SINS[call])
@@ -112,7 +116,7 @@ class Universe:
             return chance.choice(bad) if is_bad else ExternalState.SUCCEEDED
 
         def latency_s(call: str) -> float:
-            return chance.choice((0.0, 0.0, 0.1, 1.0, 8.0)) if is_sinful else 0.0
+            return chance.choice((0.0, 0.0, 0.1, 1.0, 8.0))
 
         vendor.plan.sin, vendor.plan.duration_s, vendor.plan.outcome = sin, duration_s, outcome
         vendor.plan.latency_s = latency_s

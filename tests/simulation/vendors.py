@@ -236,7 +236,10 @@ class FakeVendor:
             case Sin.AUTH:
                 raise AuthError("the token was refused")
             case Sin.BUSY:
-                raise BusyError("something else is running there")
+                # Whose run that is, the vendor does not care: it may be another node's.
+                newest = self.ledger[-1:] if self.capabilities.correlation is not Correlation.NONE else []
+                running = ExternalRef(id=newest[0].id) if newest else None
+                raise BusyError("something else is running there", running=running)
             case _:
                 job = self._accept(request)
         if sin is Sin.HANG:
