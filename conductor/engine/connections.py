@@ -24,6 +24,8 @@ from conductor.sdk.redact import Redactor
 __all__ = ["Connections", "Opened"]
 
 _RECHECK_S = 60.0
+_RETIRED_FOR_S = 900.0
+"""Longer than any request takes."""
 _log = structlog.get_logger("conductor.connections")
 
 
@@ -72,7 +74,7 @@ class Connections:
         self._project_dir = project_dir
         self._opened: dict[str, Opened] = {}
         self._closed: dict[str, _Closed] = {}
-        self._retired: list[Http] = []
+        self._retired: list[tuple[float, Http]] = []
         self._is_checking = False
         self.requests: Counter[tuple[str, str]] = Counter()
 
@@ -164,6 +166,7 @@ class Connections:
             return False
         self._is_checking = True
         try:
+            await self._let_go(older_than_s=_RETIRED_FOR_S)
             now_s = self._clock.monotonic()
             due = [name for name, closed in self._closed.items() if closed.recheck_at_s <= now_s]
             return any([await self._recheck(name) for name in due])
@@ -184,7 +187,15 @@ class Connections:
         """Build the connection anew when it is next used: its secrets may have been mended meanwhile."""
         opened = self._opened.pop(name, None)
         if opened is not None:
-            self._retired.extend(opened.clients)
+            self._retired.extend((self._clock.monotonic(), client) for client in opened.clients)
+
+    async def _let_go(self, *, older_than_s: float) -> None:
+        """Close the clients of connections that were built anew so long ago that nothing of theirs is on the wire."""
+        before_s = self._clock.monotonic() - older_than_s
+        old = [client for retired_s, client in self._retired if retired_s <= before_s]
+        self._retired = [one for one in self._retired if one[0] > before_s]
+        for client in old:
+            await client.aclose()
 
     async def check(self, name: str) -> Health:
         """Try a connection. Never raises for what a vendor, a setting or an integration does."""
@@ -204,9 +215,7 @@ class Connections:
         """Close every client."""
         for name in list(self._opened):
             self._retire(name)
-        for client in self._retired:
-            await client.aclose()
-        self._retired.clear()
+        await self._let_go(older_than_s=0.0)
 
 
 def _words(error: Exception) -> str:
