@@ -16,6 +16,8 @@ _MOST_IN_FLIGHT = 8
 _GRID = 0.1
 _SHORT_GRID = 0.25
 _LONGEST_SHORT_GRID_S = 1.0
+_PROMPT = 0.02
+_QUICK = 0.25
 _BLIND_SLOWEST_S = 60.0
 
 Key = tuple[str, str]
@@ -33,6 +35,7 @@ class Followed:
         due_s: Monotonic time of the next look.
         expected: What history says of its duration.
         is_asked: A look is under way.
+        asked_s: Monotonic time of the last look: when it was due if it was taken promptly, else when it was taken.
     """
 
     key: Key
@@ -42,6 +45,7 @@ class Followed:
     due_s: float
     expected: Expected | None = None
     is_asked: bool = False
+    asked_s: float = 0.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -108,6 +112,7 @@ class Follower:
         member = Followed(
             key=key, attempt_no=attempt_no, ref=ref, since_s=now_s - elapsed_s, due_s=now_s, expected=expected
         )
+        member.asked_s = now_s
         group.members[key] = member
         self._group_of[key] = group
         if is_due_now:
@@ -158,6 +163,8 @@ class Follower:
             if member is None or member.is_asked or member.due_s != due_s:
                 continue
             member.is_asked = True
+            # On the grid again next time, or a few milliseconds of delay would cost a whole cell of it at every look.
+            member.asked_s = due_s if now_s - due_s <= group.floor_s * _PROMPT else now_s
             batch.append(member)
         return batch
 
@@ -189,7 +196,9 @@ class Follower:
             in_flight=len(group.members),
             expected=member.expected,
         )
-        self._push(group, member, now_s + wait_s, wait_s)
+        # From look to look; from the answer where that took long, so that a slow vendor is not asked without a pause.
+        is_quick = now_s - member.asked_s <= wait_s * _QUICK
+        self._push(group, member, (member.asked_s if is_quick else now_s) + wait_s, wait_s)
 
     @staticmethod
     def _push(group: Group, member: Followed, due_s: float, wait_s: float) -> None:
