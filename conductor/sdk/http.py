@@ -43,6 +43,7 @@ class HttpSettings:
         headers: Sent with every request; values may be secrets (they are never logged).
         basic: User and password for HTTP Basic.
         deadline_s: Limit for one whole request, body included, in seconds.
+        connect_s: Limit for connecting, in seconds; when it passes, nothing was sent.
         max_body_bytes: A longer (decompressed) answer is cut off and counts as unreadable.
         max_connections: How many requests may be on the wire at once.
         verify_tls: Verify the vendor's certificate; turn off only against a local test server.
@@ -52,6 +53,7 @@ class HttpSettings:
     headers: Mapping[str, str] = field(default_factory=dict)
     basic: tuple[str, str] | None = None
     deadline_s: float = 30.0
+    connect_s: float = 10.0
     max_body_bytes: int = 8 * 1024 * 1024
     max_connections: int = 256
     verify_tls: bool = True
@@ -298,7 +300,8 @@ class Http:
                 transport = self._make_transport(self._settings)
             else:
                 transport = aiohttp_transport(self._settings, is_kept_alive=phase is Phase.READ)
-            self._clients[phase] = httpx.AsyncClient(transport=transport, timeout=None)
+            limits = httpx.Timeout(None, connect=min(self._settings.connect_s, self._settings.deadline_s))
+            self._clients[phase] = httpx.AsyncClient(transport=transport, timeout=limits)
         return self._clients[phase]
 
 
@@ -318,7 +321,7 @@ def aiohttp_transport(settings: HttpSettings, *, is_kept_alive: bool = True) -> 
             connector=aiohttp.TCPConnector(
                 limit=settings.max_connections, ssl=settings.verify_tls, force_close=not is_kept_alive
             ),
-            timeout=aiohttp.ClientTimeout(total=None, connect=min(10.0, settings.deadline_s)),
+            timeout=aiohttp.ClientTimeout(total=None),
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
         )

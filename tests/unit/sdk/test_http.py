@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 import pytest
 
@@ -83,6 +84,27 @@ def test_a_start_that_never_connects_is_refused_nothing_was_sent() -> None:
                 await http.start("POST", "http://127.0.0.1:9/runs")
 
     asyncio.run(main())
+
+
+def test_a_start_whose_connection_hangs_is_refused_nothing_was_sent() -> None:
+    full = socket.socket()
+    full.bind(("127.0.0.1", 0))
+    full.listen(0)
+    waiting = []
+    for _ in range(4):
+        one = socket.socket()
+        one.setblocking(False)
+        one.connect_ex(full.getsockname())
+        waiting.append(one)
+
+    async def main() -> None:
+        async with talking(Wire([OK]), connect_s=0.3, deadline_s=20) as http:
+            with pytest.raises(RefusedError, match="no answer"):
+                await http.start("POST", f"http://127.0.0.1:{full.getsockname()[1]}/runs")
+
+    asyncio.run(main())
+    for one in (*waiting, full):
+        one.close()
 
 
 @pytest.mark.parametrize("code", [400, 404, 405, 409, 410, 422, 307])
