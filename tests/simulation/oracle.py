@@ -119,7 +119,13 @@ class Oracle:
 
     def _goes_on_unseen(self, job: Job) -> bool:
         """The attempt ended without the vendor's word, and says so; anything else still holds its slot."""
-        outcome = self._ended.get((job.run_id, job.node, job.attempt_no))
+        name = (job.run_id, job.node, job.attempt_no)
+        if name not in self._ended and job.run_id not in self.world.engine.runs:
+            # It ended together with its run, which nobody holds in memory any more.
+            for attempt in self.world.store.attempts(job.run_id).get(job.node, []):
+                if attempt.outcome is not None:
+                    self._ended[job.run_id, job.node, attempt.no] = attempt.outcome
+        outcome = self._ended.get(name)
         if outcome is None:
             return False
         assert outcome in _GOES_ON_UNSEEN, f"{job.node} of {job.run_id} ended as {outcome} and goes on at the vendor"
