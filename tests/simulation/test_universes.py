@@ -22,7 +22,7 @@ from conductor.store import Store
 from tests.simulation.universe import Universe, journal_of
 
 FEW = range(200)
-MANY = range(1_000, 5_000)
+MANY = range(1_000, 3_000)
 
 
 @pytest.fixture(scope="module")
