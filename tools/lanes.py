@@ -41,7 +41,7 @@ class Lane:
     limit_s: float = 900.0
 
 
-LANES = (Lane(name="slow", marker="slow"),)
+LANES = (Lane(name="slow", marker="slow", limit_s=1100.0),)
 
 
 def main() -> int:
