@@ -326,7 +326,8 @@ def aiohttp_transport(settings: HttpSettings, *, is_kept_alive: bool = True) -> 
             cookie_jar=aiohttp.DummyCookieJar(),
         )
 
-    return AiohttpTransport(client=session)
+    # The adapter's own TLS context is never used, as the session brings its connector: so none is loaded for it.
+    return AiohttpTransport(client=session, verify=False)
 
 
 def asgi_transport(app: Callable[..., object]) -> Callable[[HttpSettings], httpx.AsyncBaseTransport]:

@@ -20,10 +20,10 @@ from conductor.sdk import (
     Integration,
     Operation,
     Plugin,
+    Sandbox,
 )
 from integrations.fivetran.config import FivetranConnection, SyncOutputs, SyncSettings
 from integrations.fivetran.integration import build
-from integrations.fivetran.sandbox import FivetranSandbox
 
 __all__ = ["plugin"]
 
@@ -60,8 +60,10 @@ _SYNC = Operation(
 )
 
 
-def _sandbox(clock: Clock) -> FivetranSandbox:
+def _sandbox(clock: Clock) -> Sandbox:
     """An account with one connection, `demo`, that makes any other on first use: for trials of one's own pipelines."""
+    from integrations.fivetran.sandbox import FivetranSandbox
+
     sandbox = FivetranSandbox(clock, creates_unknown=True)
     sandbox.add_connection("demo", schema="demo")
     return sandbox

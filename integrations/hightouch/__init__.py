@@ -9,16 +9,22 @@ from __future__ import annotations
 
 from pydantic import BaseModel
 
-from conductor.sdk import Context, Integration, Operation, Plugin
+from conductor.sdk import Clock, Context, Integration, Operation, Plugin, Sandbox
 from integrations.hightouch.config import Connection, SyncOutputs, SyncSettings
 from integrations.hightouch.integration import CAPABILITIES, Hightouch, scope_of
-from integrations.hightouch.sandbox import HightouchSandbox
 
 __all__ = ["plugin"]
 
 
 def _build(context: Context, connection: BaseModel) -> Integration:
     return Hightouch(context, Connection.model_validate(connection))
+
+
+def _sandbox(clock: Clock) -> Sandbox:
+    """A workspace whose run ids no earlier one has given."""
+    from integrations.hightouch.sandbox import HightouchSandbox
+
+    return HightouchSandbox(clock, first_id=int(clock.now().timestamp()))
 
 
 plugin = Plugin(
@@ -43,5 +49,5 @@ plugin = Plugin(
         )
     },
     build=_build,
-    sandbox=lambda clock: HightouchSandbox(clock, first_id=int(clock.now().timestamp())),
+    sandbox=_sandbox,
 )
