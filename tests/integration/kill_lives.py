@@ -2,7 +2,7 @@
 
 One process imports everything once and forks; what it forks is a Conductor of its own, on the same database, which is
 killed by its parent's parent. Per line of standard input (`{"project": …, "runs": …, …}`) one life begins,
-and its process id is printed; a life that ends by itself is reported with its exit code.
+and its process id is printed, then when its engine has started, and when it has ended, how.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ async def _live(*, project: Path, runs: int, at_once: int, is_last: bool) -> Non
     with bootstrap.configure_logging(level="error", form="json", redact=workspace.redact):
         engine = running.engine
         await engine.start()
+        _tell(lives=os.getpid())
         loop = asyncio.create_task(engine.run())
         for number in range(len(running.reads.runs(limit=10_000)), runs):
             await _room(engine, loop, at_once)
