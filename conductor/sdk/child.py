@@ -25,7 +25,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from conductor.core.errors import AmbiguousError, RefusedError, RejectedError, UnreadableError
-from conductor.core.vendor import Health, Json, LogExcerpt, Observation
+from conductor.core.vendor import Absent, ExternalRef, Found, Health, Json, LogExcerpt, Observation
 from conductor.sdk import supervisor
 from conductor.sdk.child_log import LogChunk, log_end, read_chunk, read_tail
 from conductor.sdk.child_view import ChildExit, ChildPhase, ChildView
@@ -204,6 +204,16 @@ class Children:
     def is_claimed(self, key: str) -> bool:
         """True when the command was launched, or never will be. Raises UnreadableError."""
         return self._exists(self.directory(key) / "claim")
+
+    def find(self, key: str) -> Found | Absent:
+        """Whether a start of `key` that may have been lost took effect: the claim tells, and it is durable.
+
+        Raises:
+            UnreadableError: The directory cannot be read.
+        """
+        if self.is_claimed(key):
+            return Found(ref=ExternalRef(id=key))
+        return Absent(reason=f"no supervisor has claimed {self.directory(key)}")
 
     def look(self, key: str) -> ChildView:
         """How the child is doing: reads a few small files, changes nothing.

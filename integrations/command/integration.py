@@ -8,7 +8,6 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from conductor.sdk import (
-    Absent,
     Baseline,
     CancelSupport,
     Capabilities,
@@ -18,7 +17,6 @@ from conductor.sdk import (
     ExternalRef,
     ExternalState,
     FindAnswer,
-    Found,
     Health,
     LogExcerpt,
     Observation,
@@ -102,9 +100,7 @@ class Commands:
 
     async def find(self, request: Request, baseline: Baseline | None) -> FindAnswer:  # noqa: ARG002 - the protocol's
         """The claim tells: with it the command was launched, without it nothing was."""
-        if self._children.is_claimed(request.key):
-            return Found(ref=ExternalRef(id=request.key))
-        return Absent(reason=f"no supervisor has claimed {self._children.directory(request.key)}")
+        return self._children.find(request.key)
 
     async def cancel(self, ref: ExternalRef) -> None:
         """SIGINT, then SIGTERM, then SIGKILL to the command's whole process group."""

@@ -12,7 +12,6 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from conductor.sdk import (
-    Absent,
     Baseline,
     CancelSupport,
     Capabilities,
@@ -22,7 +21,6 @@ from conductor.sdk import (
     ExternalRef,
     ExternalState,
     FindAnswer,
-    Found,
     Health,
     Json,
     LogExcerpt,
@@ -118,9 +116,7 @@ class Dbt:
 
     async def find(self, request: Request, baseline: Baseline | None) -> FindAnswer:  # noqa: ARG002 - the protocol's
         """The claim tells: with it dbt was launched, without it nothing was."""
-        if self._children.is_claimed(request.key):
-            return Found(ref=ExternalRef(id=request.key))
-        return Absent(reason=f"no supervisor has claimed {self._children.directory(request.key)}")
+        return self._children.find(request.key)
 
     async def cancel(self, ref: ExternalRef) -> None:
         """SIGINT, upon which dbt cancels its queries; then SIGTERM and SIGKILL."""
